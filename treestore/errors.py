@@ -1,0 +1,103 @@
+"""Every error that treestore raises, as one tree.
+
+Each class has a stable ``code`` (for logs, for the command line's ``--json`` and, later, for the wire) and says by
+``retryable`` whether the same call may succeed if it is simply made again. Messages are one line and say what to do next
+where that is not obvious. A driver's or the operating system's error is chained as ``__cause__``, never let through.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TreestoreError(Exception):
+    """Base of all errors of this package."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+
+class NotFound(TreestoreError):
+    """A policy, version, node or page that was named does not exist (or was deleted)."""
+
+    code = "not_found"
+
+
+class Conflict(TreestoreError):
+    """An expectation of a write group did not hold; nothing of the group was applied. Read again, decide again."""
+
+    code = "conflict"
+
+
+class InvalidInput(TreestoreError, ValueError):
+    """Input that breaks a rule; nothing was written.
+
+    The message is built from its parts, which stay readable: ``field`` (dotted where nested), ``node`` (the node's id, or
+    its place in the input where it has none) and ``rule``.
+    """
+
+    code = "invalid_input"
+
+    def __init__(self, rule: str, *, field: str | None = None, node: str | None = None) -> None:
+        where = [f"node {node!r}"] if node is not None else []
+        where += [field] if field is not None else []
+        super().__init__(": ".join([*where, rule]))
+        self.rule = rule
+        self.field = field
+        self.node = node
+
+
+class Corrupted(TreestoreError):
+    """Stored bytes are not what was written. The message says where; nothing wrong is ever returned instead."""
+
+    code = "corrupted"
+
+
+class Unavailable(TreestoreError):
+    """The store can't be used now: another process holds it, it can't be read, or writes stopped after a failed sync."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class Locked(Unavailable):
+    """Another process, or another open store in this one, holds the store."""
+
+    code = "locked"
+
+
+class DiskFull(Unavailable):
+    """The disk (or a quota) is full. What was committed is safe and readable; the failed group was not applied."""
+
+    code = "disk_full"
+
+
+class OutcomeUnknown(TreestoreError):
+    """Whether a group was applied can't be known. Retry the same group (same id): it is applied at most once."""
+
+    code = "outcome_unknown"
+    retryable = True
+
+
+class ReadOnly(TreestoreError):
+    """A write to a snapshot, or to a store that can't be written to."""
+
+    code = "read_only"
+
+
+class Closed(TreestoreError):
+    """The store or the snapshot was closed, reached its maximum age, or was opened by another process before a fork."""
+
+    code = "closed"
+
+
+class MigrationError(TreestoreError):
+    """The stored format and this version of treestore do not fit each other."""
+
+    code = "migration"
+
+
+class NotAStore(TreestoreError):
+    """The place that the URL names holds something else than a treestore."""
+
+    code = "not_a_store"

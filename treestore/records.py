@@ -1,0 +1,182 @@
+"""Every record that treestore keeps or returns, once, as a typed struct.
+
+Structs are encoded as arrays, so the order of fields is a storage format: add at the end (``text`` apart), never reorder.
+All datetimes are aware and in UTC. ``None`` means absent, which is kept apart from empty.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+ValidationStatus = Literal["pending", "approved", "flagged"]
+Shape = Literal["pdf", "markdown", "workspace"]
+
+
+class Outline(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A node of a stored tree without its text: what an LLM walks.
+
+    ``ordinal`` is the node's place in document order (preorder, from 0), ``last_ordinal`` that of the last node below it
+    (its own, for a leaf), ``parent_ordinal`` its parent's (-1 for a root), ``depth`` the number of nodes above it.
+    ``section_path`` is as given or, where none was, "1.2.3" by the 1-based places among siblings. The hashes are SHA-256
+    digests (32 bytes), see :mod:`treestore.trees.hashes`: ``node_hash`` tells whether two nodes say the same,
+    ``tree_hash`` whether two subtrees are equal in every field. ``text_hash`` is that of the text's UTF-8, ``None`` where
+    the node has no text. ``updated_at`` is the moment of the last amendment in place, ``None`` if there was none.
+    ``extra`` holds given keys that treestore has no field for.
+    """
+
+    policy_id: str
+    version_id: str
+    node_id: str
+    parent_id: str | None
+    title: str
+    page_start: int | None = None
+    page_end: int | None = None
+    page_index: int | None = None
+    line_num: int | None = None
+    summary: str | None = None
+    prefix_summary: str | None = None
+    section_path: str
+    ordinal: int
+    last_ordinal: int
+    parent_ordinal: int
+    depth: int
+    validation_status: ValidationStatus = "pending"
+    metadata: dict[str, Any] | None = None
+    extra: dict[str, Any] | None = None
+    updated_at: datetime | None = None
+    node_hash: bytes
+    tree_hash: bytes
+    text_hash: bytes | None = None
+
+
+class Node(Outline, frozen=True, kw_only=True, array_like=True):
+    """A whole node: an :class:`Outline` and its text (``None`` where the node has none)."""
+
+    text: str | None = None
+
+
+class PageText(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The text of one page of the source document, as a PageIndex workspace keeps it. ``page`` is unique in a version."""
+
+    page: int
+    content: str
+    extra: dict[str, Any] | None = None
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What a PageIndex file says besides its nodes, enough to write it back equal.
+
+    ``fields`` are the document's own keys (all but the nodes and the pages). ``keys``, ``node_keys`` and ``page_keys`` are
+    the orders in which keys stood. ``generated_ids``: the file had no node ids; they were given by treestore.
+    """
+
+    shape: Shape
+    fields: dict[str, Any]
+    keys: tuple[str, ...]
+    node_keys: tuple[str, ...]
+    page_keys: tuple[str, ...] = ()
+    generated_ids: bool = False
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One entry of a version's history: what became known at ``recorded_at``.
+
+    ``ingested``: a tree was stored or replaced then. ``effective``: the effective date was set to ``effective_date``.
+    ``deleted``: the version was deleted. Facts are appended, never overwritten.
+    """
+
+    recorded_at: datetime
+    kind: Literal["ingested", "effective", "deleted"]
+    effective_date: datetime | None = None
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One version of a policy: the facts about it, not its nodes.
+
+    ``created_at`` is its first ingestion, ``ingested_at`` the one that its present content came with, ``updated_at`` the
+    last change of any kind. ``tree_hash`` and ``node_hash`` are those of the whole tree with its page texts, see
+    :mod:`treestore.trees.hashes`. A deleted version keeps its row as a tombstone: ``deleted_at`` is set, its content gone.
+    """
+
+    policy_id: str
+    version_id: str
+    pageindex_doc_id: str = ""
+    pdf_sha256: str = ""
+    markdown_ptr: str = ""
+    tree_json_ptr: str = ""
+    source_url: str | None = None
+    effective_date: datetime | None = None
+    revision_date: datetime | None = None
+    ingested_at: datetime
+    tree_validated_by: str | None = None
+    tree_validated_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None = None
+    description: str = ""
+    created_by: str = ""
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] | None = None
+    facts: tuple[Fact, ...] = ()
+    node_count: int = 0
+    root_count: int = 0
+    page_count: int = 0
+    node_hash: bytes = b""
+    tree_hash: bytes = b""
+    pageindex: Envelope | None = None
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A version with all its nodes in document order, and its page texts in the order given."""
+
+    version: Version
+    nodes: list[Node]
+    pages: list[PageText]
+
+
+class DocumentSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy in a listing: its version in effect (or the latest, where none is yet) and how many versions it has."""
+
+    policy_id: str
+    version: Version
+    version_count: int
+
+
+class StoreResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What storing a document did. ``unchanged`` means equal content was there already and nothing was written."""
+
+    outcome: Literal["created", "replaced", "unchanged"]
+    policy_id: str
+    version_id: str
+    node_count: int
+    page_count: int
+    tree_hash: bytes
+
+
+class DeleteResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deletion took away: the ids of the versions, in the order of ingestion, and the number of their nodes."""
+
+    policy_id: str
+    version_ids: tuple[str, ...]
+    node_count: int
+
+
+class StoreStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts over the whole store. ``backend`` holds figures of the store's own kind, by name (bytes, pages, seconds)."""
+
+    documents: int
+    versions: int
+    nodes: int
+    size_bytes: int
+    backend: dict[str, int | float | str]
+
+
+class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a check of the whole store found. ``problems`` is empty for a sound store; each entry is one line."""
+
+    ok: bool
+    problems: list[str]
+    counts: dict[str, int]
