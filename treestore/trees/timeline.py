@@ -1,0 +1,133 @@
+"""Which version of a policy a question is about: pure functions over the policy's versions and their facts.
+
+A version is in effect from its effective date (its ingestion, where it has none) until the next one's. Of equal starts
+the later ingested wins, then the later created, then the greater id, so the answer is always one version and the same on
+every store. Deleted versions are never in effect.
+
+``known_at`` asks what was known at an earlier moment: only facts recorded by then count. A version deleted and stored
+again is, between the two, not known. Content replaced in place under one version id is gone: the question then names the
+version, and its present content is what is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from treestore.errors import NotFound
+from treestore.operations import InEffect, Latest, VersionRef
+from treestore.records import Version
+
+Rank = tuple[datetime, datetime, str]
+
+
+def by_ingestion(version: Version) -> Rank:
+    """The sort key of versions by ingestion, oldest first; the greatest is the latest."""
+    return version.ingested_at, version.created_at, version.version_id
+
+
+def known(version: Version, known_at: datetime | None) -> tuple[datetime, datetime] | None:
+    """When a version was ingested and from when it is in effect, by the facts recorded up to ``known_at`` (``None``: all).
+
+    ``None`` if it was not there: not ingested yet, or deleted.
+    """
+    if version.deleted_at is not None:
+        return None
+    if known_at is None:
+        return version.ingested_at, version.effective_date or version.ingested_at
+    ingested: datetime | None = None
+    effective: datetime | None = None
+    for fact in version.facts:
+        if fact.recorded_at > known_at:
+            continue
+        if fact.kind == "ingested":
+            ingested = fact.recorded_at
+        elif fact.kind == "effective":
+            effective = fact.effective_date
+        else:
+            ingested = effective = None
+    return None if ingested is None else (ingested, effective or ingested)
+
+
+def latest(versions: Iterable[Version], known_at: datetime | None = None) -> Version | None:
+    """The newest ingested of a policy's versions, ``None`` if there is none."""
+    best: tuple[Rank, Version] | None = None
+    for version in versions:
+        times = known(version, known_at)
+        if times is not None:
+            rank = (times[0], version.created_at, version.version_id)
+            if best is None or rank > best[0]:
+                best = rank, version
+    return None if best is None else best[1]
+
+
+def in_effect(versions: Iterable[Version], at: datetime, known_at: datetime | None = None) -> Version | None:
+    """The one of a policy's versions that is in effect at ``at``, ``None`` if none is."""
+    best: tuple[tuple[datetime, Rank], Version] | None = None
+    for version in versions:
+        times = known(version, known_at)
+        if times is not None and times[1] <= at:
+            rank = times[1], (times[0], version.created_at, version.version_id)
+            if best is None or rank > best[0]:
+                best = rank, version
+    return None if best is None else best[1]
+
+
+def resolve(policy_id: str, versions: list[Version], ref: VersionRef, *, deleted: bool = False) -> Version:
+    """The version that ``ref`` means among ``versions``, which are all of the policy, tombstones included.
+
+    A version named by its id is found as a tombstone only if ``deleted``. Raises NotFound, saying what is missing.
+    """
+    if isinstance(ref, str):
+        for version in versions:
+            if version.version_id == ref:
+                return present(version, deleted=deleted)
+        raise missing_version(policy_id, ref) if versions else missing_policy(policy_id)
+    found = latest(versions) if isinstance(ref, Latest) else in_effect(versions, ref.at, ref.known_at)
+    if found is None and isinstance(ref, InEffect) and ref.or_latest:
+        found = latest(versions, ref.known_at)
+    if found is None:
+        raise none_in_effect(policy_id, versions, ref)
+    return found
+
+
+def present(version: Version, *, deleted: bool = False) -> Version:
+    """The version itself, unless it is a tombstone and ``deleted`` is not set: then NotFound."""
+    if version.deleted_at is not None and not deleted:
+        when = version.deleted_at.isoformat(timespec="seconds")
+        raise NotFound(f"policy {version.policy_id!r} version {version.version_id!r} was deleted at {when}")
+    return version
+
+
+def missing_policy(policy_id: str) -> NotFound:
+    """The error for a policy that never was."""
+    return NotFound(f"policy {policy_id!r} does not exist")
+
+
+def missing_version(policy_id: str, version_id: str) -> NotFound:
+    """The error for a version that never was, of a policy that has others."""
+    return NotFound(f"policy {policy_id!r} has no version {version_id!r}")
+
+
+MISSING_SHOWN = 20
+"""So many missing ids are named in an error; of the rest the number is given."""
+
+
+def missing_nodes(version: Version, node_ids: list[str]) -> NotFound:
+    """The error that names the nodes that a version does not have, in the order asked, each once."""
+    missing = list(dict.fromkeys(node_ids))
+    names = ", ".join(map(repr, missing[:MISSING_SHOWN]))
+    more = f" and {len(missing) - MISSING_SHOWN} more" if len(missing) > MISSING_SHOWN else ""
+    noun = "node" if len(missing) == 1 else "nodes"
+    return NotFound(f"policy {version.policy_id!r} version {version.version_id!r} has no {noun} {names}{more}")
+
+
+def none_in_effect(policy_id: str, versions: list[Version], ref: InEffect | Latest) -> NotFound:
+    """The error for a policy none of whose versions is the one asked for."""
+    if not versions:
+        return missing_policy(policy_id)
+    deletions = [version.deleted_at for version in versions if version.deleted_at is not None]
+    if isinstance(ref, Latest) or len(deletions) == len(versions):
+        return NotFound(f"policy {policy_id!r} was deleted at {max(deletions).isoformat(timespec='seconds')}")
+    known_at = f", as known at {ref.known_at.isoformat()}" if ref.known_at is not None else ""
+    return NotFound(f"policy {policy_id!r} has no version in effect at {ref.at.isoformat()}{known_at}")
