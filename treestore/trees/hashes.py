@@ -1,0 +1,151 @@
+"""The hashes of nodes, trees and versions: SHA-256 over deterministic MessagePack, 32 raw bytes each.
+
+There are two, both Merkle hashes (a node's covers its subtree):
+
+- ``node_hash``, identity: what is said, that is title, summaries, text and the identities of the children in order. Ids,
+  numbers and pages are left out, so that a section or page inserted elsewhere changes nothing here.
+- ``tree_hash``, fidelity: every given field of the node, and the fidelity of the children in order. Equal tree hashes mean
+  equal subtrees. What a store derives (ordinals, depth) is left out, as it follows from the rest; so is ``updated_at``.
+
+They are made of decoded values and never of stored bytes, so they are the same on every store. Maps are hashed with sorted
+keys: the order of the keys in ``metadata`` and ``extra`` makes no difference.
+
+    text_hash          = sha256(UTF-8 of the text), None where there is no text
+    node_hash          = sha256(enc((title, summary, prefix_summary, text_hash)) + children's node_hash...)
+    tree_hash          = sha256(enc((node_id, parent_id, title, page_start, page_end, page_index, line_num, summary,
+                                     prefix_summary, section_path, validation_status, metadata, extra, text_hash))
+                                + children's tree_hash...)
+    version: node_hash = sha256("N" + roots' node_hash...)
+             tree_hash = sha256("T" + roots' tree_hash... + "P" + sha256(enc((page, content, extra))) of each page...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from treestore.records import Node, Outline, PageText
+
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+
+JsonObject = dict[str, Any]
+
+
+def text_hash(text: str | None) -> bytes | None:
+    """The hash of a text, ``None`` for no text (an empty text has a hash)."""
+    return None if text is None else sha256(text.encode()).digest()
+
+
+def node_hash(
+    title: str, summary: str | None, prefix_summary: str | None, text_hash: bytes | None, children: bytes = b""
+) -> bytes:
+    """The identity of a node. ``children``: the children's identities in order, joined."""
+    return sha256(_encode((title, summary, prefix_summary, text_hash)) + children).digest()
+
+
+def tree_hash(
+    node_id: str,
+    parent_id: str | None,
+    title: str,
+    page_start: int | None,
+    page_end: int | None,
+    page_index: int | None,
+    line_num: int | None,
+    summary: str | None,
+    prefix_summary: str | None,
+    section_path: str,
+    validation_status: str,
+    metadata: JsonObject | None,
+    extra: JsonObject | None,
+    text_hash: bytes | None,
+    children: bytes = b"",
+) -> bytes:
+    """The fidelity hash of a node. ``children``: the children's fidelity hashes in order, joined."""
+    fields = (
+        node_id,
+        parent_id,
+        title,
+        page_start,
+        page_end,
+        page_index,
+        line_num,
+        summary,
+        prefix_summary,
+        section_path,
+        validation_status,
+        metadata,
+        extra,
+        text_hash,
+    )
+    return sha256(_encode(fields) + children).digest()
+
+
+def hashes_of(node: Outline, children: Iterable[Outline]) -> tuple[bytes, bytes]:
+    """``(node_hash, tree_hash)`` of a node with these children, in order. Its ``text_hash`` and the children's hashes are
+    taken as they stand: this is how a stored tree is proved, and how a changed one is hashed anew."""
+    below = list(children)
+    identity = node_hash(
+        node.title, node.summary, node.prefix_summary, node.text_hash, b"".join([child.node_hash for child in below])
+    )
+    fidelity = tree_hash(
+        node.node_id,
+        node.parent_id,
+        node.title,
+        node.page_start,
+        node.page_end,
+        node.page_index,
+        node.line_num,
+        node.summary,
+        node.prefix_summary,
+        node.section_path,
+        node.validation_status,
+        node.metadata,
+        node.extra,
+        node.text_hash,
+        b"".join([child.tree_hash for child in below]),
+    )
+    return identity, fidelity
+
+
+def rehash_path(path: Sequence[Node], children: Sequence[Sequence[Outline]]) -> list[Node]:
+    """The nodes of ``path`` with new hashes, after an amendment of the last one.
+
+    ``path`` leads from the root to the amended node (as it is to be stored, its hashes still the old ones), as
+    :class:`~treestore.operations.Ancestors` answers it. ``children[i]`` are the children of ``path[i]`` in document order as
+    they stand in the store; among them the next node of the path is replaced by its new form. No other node's hashes change.
+    """
+    if len(path) != len(children):
+        raise ValueError(f"{len(path)} nodes on the path, but the children of {len(children)}")
+    rehashed: list[Node] = []
+    below: Node | None = None
+    for node, its_children in zip(reversed(path), reversed(children), strict=True):
+        if below is None:
+            node = msgspec.structs.replace(node, text_hash=text_hash(node.text))
+            current: list[Outline] = list(its_children)
+        else:
+            current = [below if child.ordinal == below.ordinal else child for child in its_children]
+        identity, fidelity = hashes_of(node, current)
+        below = msgspec.structs.replace(node, node_hash=identity, tree_hash=fidelity)
+        rehashed.append(below)
+    rehashed.reverse()
+    return rehashed
+
+
+def page_hash(page: PageText) -> bytes:
+    """The hash of one page text with its number and extra keys."""
+    return sha256(_encode((page.page, page.content, page.extra))).digest()
+
+
+def version_hashes(roots: Iterable[Outline], pages: Iterable[PageText] = ()) -> tuple[bytes, bytes]:
+    """``(node_hash, tree_hash)`` of a version with these roots, in document order, and these pages, in the order given."""
+    identity, fidelity = sha256(b"N"), sha256(b"T")
+    for root in roots:
+        identity.update(root.node_hash)
+        fidelity.update(root.tree_hash)
+    fidelity.update(b"P")
+    for page in pages:
+        fidelity.update(page_hash(page))
+    return identity.digest(), fidelity.digest()
