@@ -1,0 +1,123 @@
+"""Checkpoints: what is in memory only is written to free pages, synced, and then one meta page says so.
+
+Planning a checkpoint gives page numbers to all new nodes of one committed moment at once; it is short and nothing else may
+commit meanwhile. Writing them takes its time, in small steps, while commits go on: they copy what they change, and a node
+that has a page number is given up like any other. A checkpoint whose writing failed (a full disk) is begun again where it
+stood, to the same pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from treestore.backends.btree.engine.format import (
+    MAX_INLINE,
+    RUNS_PER_PAGE,
+    Meta,
+    Overflow,
+    encode_freelist,
+    encode_overflow,
+)
+from treestore.backends.btree.engine.freelist import FreeList, Run
+from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.engine.node import Branch, Child, Leaf, Node
+from treestore.backends.btree.engine.pager import PageWriter
+
+_STEP = 16  # pages encoded between two pauses: about a millisecond
+
+
+class Checkpoint:
+    """One checkpoint of one committed moment, planned when it is made. ``chain`` are the pages that its free list takes,
+    ``free`` the runs that will be free and ``page_count`` the size of the store, once it is durable."""
+
+    def __init__(self, state: State, freelist: FreeList, old_chain: list[Run], dirty: int) -> None:
+        self.state = state
+        self.dirty = dirty
+        self._nodes: list[Node] = []
+        self._values: list[Overflow] = []
+        for root in state.roots.values():
+            self._plan(root.child, freelist)
+        freelist.give_up(state.epoch, old_chain)
+        self.chain: list[Run] = []
+        self.free, self.page_count = freelist.at_checkpoint()
+        while len(self.chain) * RUNS_PER_PAGE < len(self.free):
+            self.chain.append((freelist.allocate(), 1))
+            self.free, self.page_count = freelist.at_checkpoint()
+        self._references: dict[int, int] = {}
+
+    def _plan(self, child: Child, freelist: FreeList) -> None:
+        """Give page numbers to new nodes, children first, and to their long values."""
+        if isinstance(child, int) or child.page:
+            return
+        if isinstance(child, Branch):
+            for below in child.children:
+                self._plan(below, freelist)
+        else:
+            for i, value in enumerate(child.values):
+                if type(value) is bytes and len(value) > MAX_INLINE:
+                    long = Overflow(0, 0, len(value), value)
+                    long.page = freelist.allocate(long.pages)
+                    child.values[i] = long
+                    self._values.append(long)
+        child.page = freelist.allocate()
+        self._nodes.append(child)
+
+    def write(self, writer: PageWriter) -> Iterator[None]:
+        """Write all pages, in small steps. May be begun again after an error."""
+        for i, value in enumerate(self._values):
+            assert value.content is not None
+            value.checksum, raw = encode_overflow(value.page, value.content)
+            writer.write(value.page, raw)
+            if i % _STEP == 0:
+                yield
+        for i, node in enumerate(self._nodes):
+            if isinstance(node, Leaf):
+                reference, raw = node.encode()
+            else:
+                reference, raw = node.encode([self._reference(child) for child in node.children])
+            self._references[id(node)] = reference
+            writer.write(node.page, raw)
+            if i % _STEP == 0:
+                yield
+        self._freelist_reference = 0
+        for i in range(len(self.chain) - 1, -1, -1):
+            runs = self.free[i * RUNS_PER_PAGE : (i + 1) * RUNS_PER_PAGE]
+            page = self.chain[i][0]
+            self._freelist_reference, raw = encode_freelist(page, self._freelist_reference, runs)
+            writer.write(page, raw)
+        writer.flush()
+
+    def _reference(self, child: Child) -> int:
+        if isinstance(child, int):
+            return child
+        return child.reference or self._references[id(child)]
+
+    def meta(self, store_id: bytes, generation: int, log: int) -> Meta:
+        """The meta page that makes this checkpoint count, once its pages are durable."""
+        return Meta(
+            store_id=store_id,
+            generation=generation,
+            lsn=self.state.lsn,
+            epoch=self.state.epoch,
+            page_count=self.page_count,
+            freelist=self._freelist_reference,
+            log=log,
+            roots={
+                tree: (root.level, root.entries, self._reference(root.child)) for tree, root in self.state.roots.items()
+            },
+        )
+
+    def settle(self) -> Iterator[None]:
+        """The pages are durable: refer to nodes by reference and let the cache decide which stay in memory."""
+        pager = self.state.pager
+        for value in self._values:
+            value.content = None
+        for i, node in enumerate(self._nodes):
+            node.reference = self._references[id(node)]
+            if isinstance(node, Branch):
+                for j, child in enumerate(node.children):
+                    if not isinstance(child, int):
+                        node.children[j] = child.reference
+            pager.keep(node)
+            if i % _STEP == 0:
+                yield

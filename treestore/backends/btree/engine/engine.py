@@ -1,0 +1,489 @@
+"""The engine: a store of ordered bytes in a folder, with atomic groups, snapshots and recovery.
+
+It keeps up to MAX_TREES trees of byte keys and byte values and knows nothing about what they mean. A group is committed in
+this order: it is prepared against the newest state, its record is written to the log, the log is synced, the new state
+becomes visible, the caller is told. Groups of one batch share the sync. Reading needs no lock and never waits for a commit.
+
+Everything is synchronous. Commits and the planning of checkpoints are serialised by ``writer``, a lock that the caller of
+:meth:`Engine.begin` holds; :meth:`Engine.commit` does all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from treestore.backends.btree.engine import tree
+from treestore.backends.btree.engine.bulk import Bulk, finished
+from treestore.backends.btree.engine.checkpoint import Checkpoint
+from treestore.backends.btree.engine.file import FileSystem, OsFileSystem, SyncFailed
+from treestore.backends.btree.engine.format import META_SLOTS, PAGE_SIZE, Meta, encode_meta
+from treestore.backends.btree.engine.freelist import FreeList, Run
+from treestore.backends.btree.engine.mvcc import Readers, State
+from treestore.backends.btree.engine.pager import Pager, PageWriter
+from treestore.backends.btree.engine.recovery import (
+    DATA,
+    LOCK,
+    LOG_FOLDER,
+    NEW_DATA,
+    Recovered,
+    TreeChange,
+    apply,
+    create,
+    encode_changes,
+    prepare_folder,
+    recover,
+)
+from treestore.backends.btree.engine.tree import Root
+from treestore.backends.btree.engine.wal import Log
+from treestore.errors import Closed, DiskFull, Locked, OutcomeUnknown, TreestoreError, Unavailable
+
+_log = logging.getLogger("treestore.btree")
+_open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_open_folders: set[tuple[int, int]] = set()
+
+
+@dataclass(frozen=True)
+class Options:
+    """``cache_bytes`` bounds the decoded pages in memory, changed ones included; a checkpoint is due when changed ones
+    take half of it, when the log grew by ``log_bytes`` since the last, or after ``checkpoint_seconds``. ``log_file_bytes``
+    is the size at which the next log file is begun."""
+
+    cache_bytes: int = 128 * 1024 * 1024
+    log_file_bytes: int = 100 * 1024 * 1024
+    checkpoint_seconds: float = 600.0
+
+    @property
+    def dirty_bytes(self) -> int:
+        """Bytes of changed nodes at which a checkpoint is due."""
+        return self.cache_bytes // 2
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of log at which a checkpoint is due, which bounds the time of a recovery."""
+        return self.log_file_bytes
+
+
+class Job:
+    """One group on its way: ``prepare`` gives the changes that it makes to a state, or raises; an empty list changes
+    nothing. Afterwards ``error`` says why it was not applied, and ``result`` is whatever ``prepare`` left there."""
+
+    __slots__ = ("done", "error", "prepare", "result")
+
+    def __init__(self, prepare: Callable[[State], list[TreeChange]]) -> None:
+        self.prepare = prepare
+        self.done = False
+        self.error: Exception | None = None
+        self.result: Any = None
+
+
+class Batch:
+    """Groups that were written to the log and wait for its sync. ``freed`` and ``linked`` are runs of pages."""
+
+    def __init__(self, jobs: list[Job], state: State) -> None:
+        self.jobs = jobs
+        self.state = state
+        self.written: list[Job] = []
+        self.freed: list[Run] = []
+        self.linked: list[Run] = []
+        self.dirty = 0
+
+
+class Engine:
+    """An open store. Made by :meth:`open`; any thread may use it; a forked child must not."""
+
+    def __init__(self, fs: FileSystem, folder: str, lock: Any, recovered: Recovered, options: Options) -> None:
+        self.folder = folder
+        self.options = options
+        self.state = recovered.state
+        self.readers = Readers()
+        self.writer = threading.Lock()
+        self.replayed = recovered.replayed
+        self.checkpoints = 0
+        self.dirty = recovered.dirty
+        self._fs = fs
+        self._lock_file = lock
+        self._identity = fs.identity(folder)
+        self._meta = recovered.meta
+        self._slot = recovered.slot
+        self._freelist = recovered.freelist
+        self._chain = recovered.chain
+        self._free = recovered.free
+        self._old_pagers: list[tuple[int, Pager]] = []
+        self._log = Log(
+            fs,
+            os.path.join(folder, LOG_FOLDER),
+            recovered.meta.store_id,
+            next_lsn=recovered.state.lsn + 1,
+            number=recovered.log_number,
+            file_size=options.log_file_bytes,
+        )
+        self._log_mark = 0  # bytes written to the log up to the last checkpoint
+        self._checkpointing = threading.RLock()
+        self._checkpoint: Checkpoint | None = None  # planned and not yet durable
+        self._stuck: str | None = None  # why the last checkpoint could not be written
+        self._poison: str | None = None
+        self._closed: str | None = None
+        _open_engines.add(self)
+
+    @classmethod
+    def open(
+        cls, folder: str, options: Options | None = None, *, create_new: bool = True, fs: FileSystem | None = None
+    ) -> Engine:
+        """Open the store in a folder, or make one there (``create_new``).
+
+        Raises NotAStore, Locked, Corrupted, MigrationError, ReadOnly, DiskFull or Unavailable; nothing is changed then.
+        """
+        fs = fs or OsFileSystem()
+        options = options or Options()
+        exists = prepare_folder(fs, folder, create_new=create_new)
+        identity = fs.identity(folder)
+        if identity in _open_folders:
+            raise Locked(f"{folder} is in use by this process (pid {os.getpid()}): it is open already")
+        lock = fs.lock(os.path.join(folder, LOCK), f"pid {os.getpid()} on {socket.gethostname()}\n")
+        try:
+            if not exists:
+                exists = prepare_folder(fs, folder, create_new=create_new)
+            if not exists:
+                create(fs, folder)
+            elif fs.exists(os.path.join(folder, NEW_DATA)):
+                fs.remove(os.path.join(folder, NEW_DATA))
+            recovered = recover(fs, folder, options.cache_bytes)
+            engine = cls(fs, folder, lock, recovered, options)
+        except BaseException:
+            lock.close()
+            raise
+        _open_folders.add(identity)
+        if recovered.replayed:
+            _log.info("%s: replayed %d groups", folder, recovered.replayed)
+        return engine
+
+    # --- reading ---------------------------------------------------------------------------------------------------------
+
+    def enter(self) -> tuple[State, int]:
+        """The newest committed state and a token for :meth:`leave`; its pages stay as they are in between."""
+        if self._closed is not None:
+            raise Closed(self._closed)
+        while True:
+            state = self.state
+            token = self.readers.enter(state.epoch)
+            if self.state is state:
+                return state, token
+            self.readers.leave(token)
+
+    def leave(self, token: int) -> None:
+        """The state of this token is no longer read."""
+        self.readers.leave(token)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[State]:
+        """The newest committed state, for the length of a ``with`` block."""
+        state, token = self.enter()
+        try:
+            yield state
+        finally:
+            self.leave(token)
+
+    # --- committing ------------------------------------------------------------------------------------------------------
+
+    def bulk(self) -> Bulk:
+        """A new bulk load. Its grafts are committed like any change, unless a compaction came between (see
+        :meth:`is_current`)."""
+        self.ready()
+        return Bulk(self.state.pager, self._freelist)
+
+    def is_current(self, bulk: Bulk) -> bool:
+        """Whether the bulk load's pages lie in the present data file."""
+        return bulk.pager is self.state.pager
+
+    def ready(self) -> None:
+        """Raise Closed, Unavailable or DiskFull where nothing can be committed."""
+        if self._closed is not None:
+            raise Closed(self._closed)
+        if self._poison is not None:
+            raise Unavailable(self._poison)
+        if self.dirty > 2 * self.options.dirty_bytes and self._stuck is not None:
+            raise DiskFull(f"changes fill the memory set aside for them and can't be written: {self._stuck}")
+
+    def commit(self, jobs: list[Job]) -> None:
+        """Commit groups as one batch, in order, each atomic; their outcomes are left in the jobs. Waits for ``writer``."""
+        with self.writer:
+            self.finish(self.begin(jobs))
+
+    def begin(self, jobs: list[Job]) -> Batch:
+        """Prepare groups and write their records, without a sync. The caller holds ``writer`` until :meth:`finish`."""
+        batch = Batch(jobs, self.state)
+        payloads: list[bytes] = []
+        for job in jobs:
+            try:
+                self.ready()
+                changes = job.prepare(batch.state)
+                if not changes:
+                    continue
+                payload = encode_changes(changes)
+                batch.state, edit = apply(batch.state, changes, self._log.next_lsn + len(payloads))
+            except Exception as error:
+                job.error = error
+                continue
+            payloads.append(payload)
+            batch.written.append(job)
+            batch.freed += edit.freed
+            batch.dirty += edit.dirty
+            batch.linked += [run for change in changes for new in change.grafts for run in new.runs]
+        if payloads:
+            try:
+                self._log.append(payloads)
+            except Exception as error:
+                self._failed(batch, error)
+        return batch
+
+    def finish(self, batch: Batch) -> None:
+        """Sync the log, publish the batch's state and mark its jobs done."""
+        if batch.written:
+            try:
+                self._log.sync()
+            except Exception as error:
+                self._failed(batch, error)
+            else:
+                self._publish(batch)
+        for job in batch.jobs:
+            job.done = True
+
+    def _publish(self, batch: Batch) -> None:
+        self._freelist.commit_staged(batch.linked)
+        self._freelist.give_up(batch.state.epoch, batch.freed)
+        self.dirty += batch.dirty
+        self.state = batch.state
+
+    def _failed(self, batch: Batch, error: Exception) -> None:
+        """Nothing of the batch was applied; after a failed sync that is not known, and no later write is accepted."""
+        if isinstance(error, (SyncFailed, OutcomeUnknown)):
+            self._poisoned(error)
+            unknown = OutcomeUnknown(f"whether the write is durable is not known: {error}")
+            unknown.__cause__ = error
+            error = unknown
+        for job in batch.jobs:
+            if job.error is None:
+                job.error = error
+        batch.written = []
+
+    def _poisoned(self, error: Exception) -> None:
+        self._poison = f"writes stopped after an error; reads go on; close the store and open it again: {error}"
+        _log.error("%s: %s", self.folder, self._poison)
+
+    # --- checkpoints -----------------------------------------------------------------------------------------------------
+
+    def checkpoint_due(self) -> bool:
+        """Whether changed nodes or the log have grown so far that a checkpoint should run."""
+        grown = self._log.bytes_written - self._log_mark
+        return self.dirty > self.options.dirty_bytes or grown > self.options.log_bytes
+
+    @property
+    def writable(self) -> bool:
+        """Whether commits are possible."""
+        return self._poison is None and self._closed is None
+
+    def checkpoint(self) -> None:
+        """Make everything that is committed part of the data file. Raises DiskFull, Unavailable; nothing is lost then."""
+        for _ in self.checkpoint_steps():
+            pass
+
+    def checkpoint_steps(self) -> Generator[None, None, None]:
+        """:meth:`checkpoint` in steps of about a millisecond. Only one runs at a time."""
+        with self._checkpointing:
+            if not self.writable:
+                self.ready()
+            checkpoint = self._checkpoint
+            if checkpoint is None:
+                with self.writer:
+                    checkpoint = self._planned()
+            if checkpoint is not None:
+                yield from self._run(checkpoint)
+
+    def _planned(self) -> Checkpoint | None:
+        if self.state.lsn == self._meta.lsn:
+            return None
+        self._log_mark = self._log.bytes_written
+        self._checkpoint = Checkpoint(self.state, self._freelist, self._chain, self.dirty)
+        return self._checkpoint
+
+    def _run(self, checkpoint: Checkpoint) -> Iterator[None]:
+        file = checkpoint.state.pager.file
+        try:
+            yield from checkpoint.write(PageWriter(file))
+            file.sync()
+            meta = checkpoint.meta(self._meta.store_id, self._meta.generation + 1, self._log.number)
+            slot = 1 - self._slot
+            file.write(META_SLOTS[slot], encode_meta(meta))
+            file.sync()
+        except SyncFailed as error:
+            self._poisoned(error)
+            raise
+        except TreestoreError as error:
+            self._stuck = str(error)
+            raise
+        self._stuck = None
+        self._meta, self._slot = meta, slot
+        self._chain, self._free = checkpoint.chain, checkpoint.free
+        self._checkpoint = None
+        self.checkpoints += 1
+        self.dirty -= checkpoint.dirty
+        self._freelist.checkpointed(checkpoint.state.epoch, self.readers.oldest())
+        yield from checkpoint.settle()
+        self._log.trim(meta.lsn)
+
+    def tidy(self) -> None:
+        """Free what readers that have left needed, and share the cache's budget between changed pages and others."""
+        oldest = self.readers.oldest()
+        self._freelist.readers_left(oldest)
+        self.state.pager.set_budget(max(self.options.cache_bytes - max(self.dirty, 0), self.options.cache_bytes // 8))
+        for entry in self._old_pagers.copy():
+            if oldest is None or oldest >= entry[0]:
+                self._old_pagers.remove(entry)
+                entry[1].file.close()
+
+    @contextlib.contextmanager
+    def checkpointed(self) -> Iterator[tuple[State, Meta, list[Run], list[Run]]]:
+        """A state that lies wholly in the data file, with its meta page, the runs that are free in it and the pages of its
+        free list; no other checkpoint runs and none of its pages is written meanwhile."""
+        with self._checkpointing:
+            if self._poison is None:
+                self.checkpoint()
+            roots = {number: Root(reference, level, count) for number, (level, count, reference) in self._meta.roots.items()}
+            token = self.readers.enter(self._meta.epoch)
+            try:
+                state = State(self._meta.epoch, self._meta.lsn, roots, self.state.pager)
+                yield state, self._meta, self._free, self._chain
+            finally:
+                self.readers.leave(token)
+
+    # --- whole-store work ------------------------------------------------------------------------------------------------
+
+    def compact(self) -> int:
+        """Rewrite the data file without free space; gives the bytes saved. Commits wait, readers do not.
+
+        Raises DiskFull (nothing changed): the new file needs room beside the old one.
+        """
+        with self._checkpointing:
+            self.checkpoint()
+            with self.writer:
+                self.ready()
+                return self._compacted()
+
+    def _compacted(self) -> int:
+        old, path = self.state, os.path.join(self.folder, NEW_DATA)
+        before = old.pager.file.size()
+        file = self._fs.open(path, create=True)
+        try:
+            pager = Pager(file, self.options.cache_bytes)
+            freelist = FreeList([], 1)
+            state = self._copied(old, pager, freelist)
+            checkpoint = Checkpoint(state, freelist, [], 0)
+            writer = PageWriter(file)
+            for _ in checkpoint.write(writer):
+                pass
+            file.sync()
+            meta = checkpoint.meta(self._meta.store_id, self._meta.generation + 1, self._log.number)
+            for slot in META_SLOTS:
+                file.write(slot, encode_meta(meta))
+            file.sync()
+            after = file.size()
+            self._fs.rename(path, os.path.join(self.folder, DATA))
+        except BaseException:
+            file.close()
+            raise
+        try:
+            self._fs.sync_folder(self.folder)
+        except SyncFailed as error:
+            self._poisoned(error)
+            raise
+        for _ in checkpoint.settle():
+            pass
+        self._old_pagers.append((state.epoch, old.pager))
+        self._meta, self._slot, self._freelist = meta, 1, freelist
+        self._chain, self._free = checkpoint.chain, checkpoint.free
+        freelist.checkpointed(state.epoch, None)
+        self.dirty = 0
+        self.state = state
+        self.tidy()
+        return before - after
+
+    def _copied(self, old: State, pager: Pager, freelist: FreeList) -> State:
+        """The same entries in new leaves of another file."""
+        roots: dict[int, Root] = {}
+        bulk = Bulk(pager, freelist)
+        edit = tree.Edit(pager)
+        for number in old.roots:
+            new = finished(bulk.load(old.scan(number, b"", None)))
+            if new is not None:
+                root = tree.graft(None, new, edit)
+                assert root is not None
+                roots[number] = root
+                freelist.commit_staged(new.runs)
+        bulk.sync()
+        return State(old.epoch + 1, old.lsn, roots, pager)
+
+    def figures(self) -> dict[str, int | float | str]:
+        """What there is to know about the files and the cache, in bytes and pages."""
+        oldest = self.readers.oldest()
+        return {
+            "page_size": PAGE_SIZE,
+            "pages": self._freelist.page_count,
+            "pages_free": self._freelist.free_pages,
+            "pages_pending": self._freelist.pending_pages,
+            "data_bytes": self.state.pager.file.size(),
+            "log_bytes": sum(self._log.sizes()),
+            "log_files": len(self._log.sizes()),
+            "log_written_bytes": self._log.bytes_written,
+            "cache_bytes": self.state.pager.cached_bytes,
+            "cache_limit_bytes": self.options.cache_bytes,
+            "dirty_bytes": max(self.dirty, 0),
+            "pages_read": self.state.pager.reads,
+            "commits": self.state.lsn,
+            "checkpoints": self.checkpoints,
+            "replayed_groups": self.replayed,
+            "readers": len(self.readers),
+            "oldest_reader_commits_behind": 0 if oldest is None else self.state.epoch - oldest,
+        }
+
+    def close(self) -> None:
+        """Run a last checkpoint, so that the next opening has nothing to replay, and let go of the files. What is committed
+        is safe in the log even where that checkpoint fails."""
+        with self._checkpointing:
+            if self._closed is not None:
+                return
+            if self._poison is None:
+                try:
+                    self.checkpoint()
+                except TreestoreError as error:
+                    _log.warning("%s: no checkpoint at closing: %s", self.folder, error)
+            with self.writer:
+                self._let_go("the store is closed")
+
+    def _let_go(self, reason: str) -> None:
+        self._closed = reason
+        self._log.close()
+        for _, pager in self._old_pagers:
+            pager.file.close()
+        self.state.pager.file.close()
+        self._lock_file.close()
+        _open_folders.discard(self._identity)
+        _open_engines.discard(self)
+
+    def _forked(self) -> None:
+        self._let_go("the store was opened by another process before a fork; open it in this one")
+
+
+def _after_fork() -> None:
+    for engine in list(_open_engines):
+        engine._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)

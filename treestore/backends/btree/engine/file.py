@@ -1,0 +1,221 @@
+"""The seam between the engine and the operating system: everything that the engine does to a disk goes through here.
+
+A :class:`FileSystem` opens, renames and removes files by path and makes those changes durable with ``sync_folder``; a
+:class:`File` is read and written at offsets. Nothing is durable before ``sync`` (contents and size) or ``sync_folder``
+(names) returns. Another implementation of these two protocols, one that loses and tears what was not synced, is how crashes
+are tested.
+
+Errors of the operating system become this package's: DiskFull, ReadOnly or Unavailable, with the file's path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from typing import Protocol
+
+from treestore.errors import Corrupted, DiskFull, Locked, ReadOnly, TreestoreError, Unavailable
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+class SyncFailed(Unavailable):
+    """A sync failed. What it should have made durable may be lost although the system now believes it written, so nothing
+    may be acknowledged on this store before it is opened again."""
+
+
+class File(Protocol):
+    """An open file. ``read`` gives fewer bytes only at the end of the file; ``write`` writes all or raises."""
+
+    def read(self, offset: int, length: int) -> bytes: ...
+
+    def write(self, offset: int, data: bytes | bytearray) -> None: ...
+
+    def reserve(self, offset: int, length: int) -> None:
+        """Make sure that the disk has room for this range; raises DiskFull. New bytes are zero."""
+        ...
+
+    def sync(self) -> None: ...
+
+    def size(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class FileSystem(Protocol):
+    """Names of files. ``open`` creates the file if ``create``; a name is durable after ``sync_folder`` of its folder."""
+
+    def open(self, path: str, *, create: bool = False) -> File: ...
+
+    def lock(self, path: str, holder: str) -> File:
+        """Open, creating it, and lock a file exclusively; leaves ``holder`` in it. Raises Locked naming the holder."""
+        ...
+
+    def exists(self, path: str) -> bool: ...
+
+    def list(self, folder: str) -> list[str]: ...
+
+    def make_folder(self, path: str) -> None: ...
+
+    def rename(self, old: str, new: str) -> None: ...
+
+    def remove(self, path: str) -> None: ...
+
+    def sync_folder(self, path: str) -> None: ...
+
+    def identity(self, path: str) -> tuple[int, int]:
+        """Device and inode, which stay when a folder is renamed."""
+        ...
+
+
+def _translate(error: OSError, doing: str, path: str) -> TreestoreError:
+    reason = error.strerror or str(error)
+    if error.errno in _FULL:
+        return DiskFull(f"the disk is full: cannot {doing} {path}: {reason}")
+    if error.errno in _REFUSED:
+        return ReadOnly(f"cannot {doing} {path}: {reason}")
+    return Unavailable(f"cannot {doing} {path}: {reason}")
+
+
+@contextlib.contextmanager
+def _translated(doing: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _translate(error, doing, path) from error
+
+
+def _full_sync(descriptor: int) -> None:
+    """Data and size on stable storage. macOS needs F_FULLFSYNC: its fsync leaves them in the drive's cache."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(descriptor)
+
+
+class OsFile:
+    """A file of the operating system."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def read(self, offset: int, length: int) -> bytes:
+        try:
+            data = os.pread(self._descriptor, length, offset)
+            while len(data) < length:
+                more = os.pread(self._descriptor, length - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise _translate(error, "read", self._path) from error
+        return data
+
+    def write(self, offset: int, data: bytes | bytearray) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.pwrite(self._descriptor, view, offset)
+                view = view[written:]
+                offset += written
+        except OSError as error:
+            raise _translate(error, "write to", self._path) from error
+
+    def reserve(self, offset: int, length: int) -> None:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._descriptor, offset, length)
+            elif os.fstat(self._descriptor).st_size < offset + length:
+                os.ftruncate(self._descriptor, offset + length)
+        except OSError as error:
+            raise _translate(error, "grow", self._path) from error
+
+    def sync(self) -> None:
+        try:
+            _full_sync(self._descriptor)
+        except OSError as error:
+            raise SyncFailed(f"cannot sync {self._path}: {error.strerror}") from error
+
+    def size(self) -> int:
+        with _translated("read", self._path):
+            return os.fstat(self._descriptor).st_size
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class OsFileSystem:
+    """The operating system's file system. Paths are taken as given."""
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        try:
+            return OsFile(path, os.open(path, flags, 0o600 if create else 0))
+        except FileNotFoundError as error:
+            raise Corrupted(f"{path} is missing") from error
+        except OSError as error:
+            raise _translate(error, "open", path) from error
+
+    def lock(self, path: str, holder: str) -> File:
+        with _translated("open", path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode(), 0)
+        except BlockingIOError as error:
+            who = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise Locked(f"{os.path.dirname(path)} is in use by {who or 'another process'}") from error
+        except OSError as error:
+            os.close(descriptor)
+            raise _translate(error, "lock", path) from error
+        return OsFile(path, descriptor)
+
+    def exists(self, path: str) -> bool:
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise _translate(error, "look at", path) from error
+        return True
+
+    def list(self, folder: str) -> list[str]:
+        with _translated("list", folder):
+            return sorted(os.listdir(folder))
+
+    def make_folder(self, path: str) -> None:
+        with _translated("create", path):
+            os.mkdir(path, 0o700)
+
+    def rename(self, old: str, new: str) -> None:
+        with _translated("rename", old):
+            os.replace(old, new)
+
+    def remove(self, path: str) -> None:
+        with _translated("remove", path):
+            os.unlink(path)
+
+    def sync_folder(self, path: str) -> None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise SyncFailed(f"cannot sync {path}: {error.strerror}") from error
+
+    def identity(self, path: str) -> tuple[int, int]:
+        with _translated("look at", path):
+            found = os.stat(path)
+        return found.st_dev, found.st_ino

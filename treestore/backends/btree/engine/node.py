@@ -1,0 +1,103 @@
+"""Pages decoded into nodes of the tree: sorted lists that ``bisect`` searches in C.
+
+A node is never changed once it can be seen from a published root; an edit makes a new one. What a checkpoint fills in later
+means the same to every reader: the node's page number and, once it is durable there, its reference; in a branch, a child's
+reference in place of the child itself; in a leaf, an overflow value in place of a long one.
+"""
+
+from __future__ import annotations
+
+from treestore.backends.btree.engine.format import (
+    BRANCH,
+    CELL,
+    LEAF,
+    MAX_INLINE,
+    PAGE_HEADER,
+    POINTER,
+    POINTING_LEAF,
+    Value,
+    damaged,
+    decode_branch,
+    decode_leaf,
+    encode_branch,
+    encode_leaf,
+    verify,
+)
+
+_OBJECT = 41  # bytes that CPython adds to each bytes object, with the list's pointer
+_NODE = 300  # the node itself with its two lists
+
+
+class Leaf:
+    """Entries in key order; ``size`` is the bytes that they take on a page. ``page`` is 0 until a checkpoint gives it one,
+    ``reference`` until it is encoded; ``hot`` is the cache's mark."""
+
+    __slots__ = ("hot", "keys", "page", "reference", "size", "values")
+    level = 0
+
+    def __init__(self, keys: list[bytes], values: list[Value], size: int, reference: int = 0) -> None:
+        self.keys = keys
+        self.values = values
+        self.size = size
+        self.reference = reference
+        self.page = reference >> 32
+        self.hot = False
+
+    @property
+    def cost(self) -> int:
+        """About how many bytes of memory it takes, without values that lie (or will lie) on overflow pages."""
+        return _NODE + self.size + 2 * _OBJECT * len(self.keys)
+
+    def encode(self) -> tuple[int, bytes]:
+        """Its reference, and the bytes of its page."""
+        return encode_leaf(self.page, self.keys, self.values)
+
+
+class Branch:
+    """Children in key order: ``children[i]`` holds the keys from ``keys[i - 1]`` (inclusive) to ``keys[i]`` (exclusive). A
+    child is a node, or the reference of one on disk."""
+
+    __slots__ = ("children", "hot", "keys", "level", "page", "reference", "size")
+
+    def __init__(self, level: int, keys: list[bytes], children: list[Child], size: int, reference: int = 0) -> None:
+        self.level = level
+        self.keys = keys
+        self.children = children
+        self.size = size
+        self.reference = reference
+        self.page = reference >> 32
+        self.hot = False
+
+    @property
+    def cost(self) -> int:
+        """About how many bytes of memory it takes, without its children."""
+        return _NODE + self.size + 2 * _OBJECT * len(self.children)
+
+    def encode(self, references: list[int]) -> tuple[int, bytes]:
+        """Its reference, and the bytes of its page, given its children's references."""
+        assert len(references) == len(self.children) and all(references), "a child without a reference"
+        return encode_branch(self.page, self.level, self.keys, references)
+
+
+Node = Leaf | Branch
+Child = int | Leaf | Branch
+
+
+def cell_size(value: Value) -> int:
+    """Bytes that a value takes in its leaf, with the bookkeeping of the entry but without the key."""
+    if type(value) is bytes and len(value) <= MAX_INLINE:
+        return CELL + len(value)
+    return CELL + POINTER
+
+
+def decode(reference: int, raw: bytes, level: int) -> Node:
+    """The node on a page, verified to be the referenced one and of the expected level. Raises Corrupted."""
+    kind, found, count, used = verify(reference, raw)
+    page = reference >> 32
+    if kind not in ((BRANCH,) if level else (LEAF, POINTING_LEAF)) or found != level:
+        raise damaged(page, f"it has type {kind} and level {found} where its parent says level {level}")
+    if level:
+        keys, references = decode_branch(page, raw, count, used)
+        return Branch(level, keys, list(references), PAGE_HEADER + used, reference)
+    leaf_keys, values = decode_leaf(page, raw, count, used)
+    return Leaf(leaf_keys, values, PAGE_HEADER + used, reference)

@@ -1,0 +1,121 @@
+"""Pages of the data file as nodes: verified, decoded, and kept in a cache bounded by their decoded size.
+
+Any thread may read. Eviction is second-chance: a page that was asked for again since it came in gets another round.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from treestore.backends.btree.engine.file import File
+from treestore.backends.btree.engine.format import PAGE_SIZE, RUN_HEADER, Overflow, Value, decode_overflow, verify
+from treestore.backends.btree.engine.node import Child, Node, decode
+
+
+_TOGETHER = 1024 * 1024  # bytes of adjacent pages that are written by one call
+
+
+class Pager:
+    """Reads nodes of one data file. ``budget`` bounds the bytes of decoded pages kept."""
+
+    def __init__(self, file: File, budget: int) -> None:
+        self.file = file
+        self.budget = budget
+        self.cached_bytes = 0
+        self.reads = 0
+        self._nodes: dict[int, Node] = {}
+        self._lock = threading.Lock()
+
+    def node(self, child: Child, level: int) -> Node:
+        """A child of a branch: itself if it is a node, else the node at its reference. Raises Corrupted, Unavailable."""
+        if not isinstance(child, int):
+            return child
+        found = self._nodes.get(child)
+        if found is not None:
+            found.hot = True
+            return found
+        node = decode(child, self.file.read((child >> 32) * PAGE_SIZE, PAGE_SIZE), level)
+        self.reads += 1
+        self.keep(node)
+        return node
+
+    def raw(self, reference: int) -> tuple[int, int, int]:
+        """Type, level and count of a page, verified but not decoded or cached."""
+        kind, level, count, _ = verify(reference, self.file.read((reference >> 32) * PAGE_SIZE, PAGE_SIZE))
+        return kind, level, count
+
+    def keep(self, node: Node) -> None:
+        """Put a node that is on disk into the cache and evict others as the budget demands. It takes the place of a node
+        of the same reference: pages are reused, and checksums can be equal by chance."""
+        with self._lock:
+            known = self._nodes.pop(node.reference, None)
+            if known is not None:
+                self.cached_bytes -= known.cost
+            self._nodes[node.reference] = node
+            self.cached_bytes += node.cost
+            self._evict()
+
+    def _evict(self) -> None:
+        while self.cached_bytes > self.budget and len(self._nodes) > 1:
+            reference = next(iter(self._nodes))
+            node = self._nodes.pop(reference)
+            if node.hot:
+                node.hot = False
+                self._nodes[reference] = node
+            else:
+                self.cached_bytes -= node.cost
+
+    def set_budget(self, budget: int) -> None:
+        """Room for pages that are on disk; those that are not take from it."""
+        with self._lock:
+            self.budget = budget
+            self._evict()
+
+    def forget(self, node: Node) -> None:
+        """Drop a node whose page was given up; readers that hold it are not disturbed."""
+        with self._lock:
+            if self._nodes.get(node.reference) is node:
+                del self._nodes[node.reference]
+                self.cached_bytes -= node.cost
+
+    def value(self, value: Value) -> bytes:
+        """The bytes of an entry's value. Raises Corrupted, Unavailable."""
+        if type(value) is bytes:
+            return value
+        assert isinstance(value, Overflow)
+        content = value.content
+        if content is None:
+            content = decode_overflow(value, self.file.read(value.page * PAGE_SIZE, RUN_HEADER + value.length))
+        return content
+
+
+class PageWriter:
+    """Writes pages to the data file, adjacent ones together. Nothing is durable before the file is synced."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._room = file.size()
+        self._first = 0
+        self._buffer = bytearray()
+        self.bytes_written = 0
+
+    def write(self, page: int, raw: bytes) -> None:
+        """Write whole pages from ``page`` on. Raises DiskFull before anything of them is written."""
+        if self._buffer and (self._first * PAGE_SIZE + len(self._buffer) != page * PAGE_SIZE or len(self._buffer) >= _TOGETHER):
+            self.flush()
+        if not self._buffer:
+            self._first = page
+        self._buffer += raw
+
+    def flush(self) -> None:
+        """Hand what is buffered to the operating system."""
+        if not self._buffer:
+            return
+        offset = self._first * PAGE_SIZE
+        end = offset + len(self._buffer)
+        if end > self._room:
+            self._file.reserve(self._room, end - self._room)
+            self._room = end
+        self._file.write(offset, self._buffer)
+        self.bytes_written += len(self._buffer)
+        self._buffer = bytearray()

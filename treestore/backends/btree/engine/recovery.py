@@ -1,0 +1,185 @@
+"""Opening a store: make a new one, or find the last checkpoint and replay the log on it.
+
+Groups are replayed whole and in order, each once: the meta page holds the LSN of the last one that is in its trees. Pages
+that replayed bulk loads link are reserved before anything is allocated; replaying itself allocates nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import msgspec
+
+from treestore.backends.btree.engine import tree
+from treestore.backends.btree.engine.file import File, FileSystem
+from treestore.backends.btree.engine.format import (
+    META_SIZE,
+    META_SLOTS,
+    PAGE_SIZE,
+    Meta,
+    damaged,
+    decode_freelist,
+    decode_meta,
+    encode_meta,
+)
+from treestore.backends.btree.engine.freelist import FreeList, Run, coalesce
+from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.engine.pager import Pager
+from treestore.backends.btree.engine.tree import Edit, Graft, Root
+from treestore.backends.btree.engine.wal import begun_files, read_log
+from treestore.errors import Corrupted, NotAStore
+
+DATA, NEW_DATA, LOG_FOLDER, LOCK = "data", "data.new", "wal", "LOCK"
+
+
+class TreeChange(msgspec.Struct, frozen=True, array_like=True):
+    """What one group does to one tree, in this order: ranges are deleted (low inclusive, high exclusive or None), leaves
+    that a bulk load wrote are linked, and the sorted ``keys`` get their values (None: are deleted)."""
+
+    tree: int
+    keys: list[bytes] = []
+    values: list[bytes | None] = []
+    ranges: list[tuple[bytes, bytes | None]] = []
+    grafts: list[Graft] = []
+
+
+encode_changes = msgspec.msgpack.Encoder().encode
+decode_changes = msgspec.msgpack.Decoder(list[TreeChange]).decode
+
+
+def apply(state: State, changes: list[TreeChange], lsn: int) -> tuple[State, Edit]:
+    """The next state, and what its making gave up and made."""
+    edit = Edit(state.pager)
+    roots = dict(state.roots)
+    for change in changes:
+        root = roots.pop(change.tree, None)
+        for low, high in change.ranges:
+            root = tree.remove_range(root, low, high, edit)
+        for new in change.grafts:
+            root = tree.graft(root, new, edit)
+        root = tree.update(root, change.keys, change.values, edit)
+        if root is not None:
+            roots[change.tree] = root
+    return State(state.epoch + 1, lsn, roots, state.pager), edit
+
+
+class Recovered(NamedTuple):
+    """What an opened store begins with. ``chain`` are the pages of the free list, ``free`` its runs, ``log_number`` the
+    last log file begun, ``replayed`` the number of groups replayed and ``dirty`` the bytes of nodes that they made."""
+
+    data: File
+    meta: Meta
+    slot: int
+    state: State
+    freelist: FreeList
+    chain: list[Run]
+    free: list[Run]
+    log_number: int
+    replayed: int
+    dirty: int
+
+
+def create(fs: FileSystem, folder: str, meta: Meta | None = None) -> None:
+    """Make the files of a new, empty store (or of one with this meta page) in a folder that exists. A crash leaves either
+    no store or a whole one."""
+    logs = os.path.join(folder, LOG_FOLDER)
+    if not fs.exists(logs):
+        fs.make_folder(logs)
+    if meta is None:
+        meta = Meta(
+            store_id=os.urandom(16), generation=1, lsn=0, epoch=0, page_count=1, freelist=0, log=0, roots={}
+        )
+    file = fs.open(os.path.join(folder, NEW_DATA), create=True)
+    try:
+        file.reserve(0, PAGE_SIZE)
+        for slot in META_SLOTS:
+            file.write(slot, encode_meta(meta))
+        file.sync()
+    finally:
+        file.close()
+    fs.rename(os.path.join(folder, NEW_DATA), os.path.join(folder, DATA))
+    fs.sync_folder(folder)
+
+
+def prepare_folder(fs: FileSystem, folder: str, *, create_new: bool) -> bool:
+    """Whether a store lies in the folder, after looking whether one does or may be made there. Raises NotAStore."""
+    if not fs.exists(folder):
+        if not create_new:
+            raise NotAStore(f"there is no store at {folder}")
+        fs.make_folder(folder)
+        fs.sync_folder(os.path.dirname(os.path.abspath(folder)))
+        return False
+    if fs.exists(os.path.join(folder, DATA)):
+        return True
+    names = set(fs.list(folder))
+    others = names - {NEW_DATA, LOG_FOLDER, LOCK}
+    if others:
+        raise NotAStore(f"{folder} holds other files ({sorted(others)[0]!r}) and no treestore; name an empty or a new folder")
+    if LOG_FOLDER in names and fs.list(os.path.join(folder, LOG_FOLDER)):
+        raise Corrupted(f"{os.path.join(folder, DATA)} is missing although the store has a log")
+    if not create_new:
+        raise NotAStore(f"there is no store at {folder}")
+    return False
+
+
+def read_meta(data: File, path: str) -> tuple[Meta, int]:
+    """The newest valid meta page and the number of its slot. Raises Corrupted, NotAStore, MigrationError."""
+    found = []
+    raws = [data.read(offset, META_SIZE) for offset in META_SLOTS]
+    for slot, raw in enumerate(raws):
+        meta = decode_meta(raw)
+        if meta is not None:
+            found.append((meta.generation, slot, meta))
+    if not found:
+        if not any(raw.startswith(b"treestore") for raw in raws) and any(map(any, raws)):
+            raise NotAStore(f"{path} is not a treestore data file")
+        raise Corrupted(f"data file {path}, byte 0: neither of the two meta pages is valid")
+    _, slot, meta = max(found, key=lambda entry: entry[:2])
+    return meta, slot
+
+
+def read_freelist(data: File, meta: Meta) -> tuple[list[Run], list[Run]]:
+    """The free runs of a checkpoint and the pages of the list itself. Raises Corrupted."""
+    free: list[Run] = []
+    chain: list[Run] = []
+    reference = meta.freelist
+    while reference:
+        if len(chain) >= meta.page_count:
+            raise damaged(reference >> 32, "the free list does not end")
+        chain.append((reference >> 32, 1))
+        reference, runs = decode_freelist(reference, data.read((reference >> 32) * PAGE_SIZE, PAGE_SIZE))
+        free += runs
+    if any(start < 1 or count < 1 or start + count > meta.page_count for start, count in free):
+        raise Corrupted("data file: the free list names pages outside the file")
+    return free, chain
+
+
+def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
+    """The state after the last acknowledged group. Raises Corrupted (saying where), NotAStore, MigrationError."""
+    path = os.path.join(folder, DATA)
+    data = fs.open(path)
+    try:
+        meta, slot = read_meta(data, path)
+        free, chain = read_freelist(data, meta)
+        freelist = FreeList(coalesce(free), meta.page_count)
+        roots = {number: Root(reference, level, count) for number, (level, count, reference) in meta.roots.items()}
+        state = State(meta.epoch, meta.lsn, roots, Pager(data, cache_bytes))
+        logs = os.path.join(folder, LOG_FOLDER)
+        replayed = dirty = 0
+        for lsn, payload in read_log(fs, logs, meta.store_id, meta.lsn, meta.log):
+            try:
+                changes = decode_changes(payload)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise Corrupted(f"log record {lsn} in {logs} makes no sense: {error}") from error
+            freelist.reserve(coalesce(run for change in changes for new in change.grafts for run in new.runs))
+            state, edit = apply(state, changes, lsn)
+            freelist.give_up(state.epoch, edit.freed)
+            replayed += 1
+            dirty += edit.dirty
+        files = begun_files(fs, logs, meta.store_id, meta.log)
+        number = files[-1].number if files else meta.log
+        return Recovered(data, meta, slot, state, freelist, chain, coalesce(free), number, replayed, dirty)
+    except BaseException:
+        data.close()
+        raise
