@@ -1,0 +1,82 @@
+"""treestore keeps versioned trees (documents indexed by PageIndex) and answers what an LLM service asks of them.
+
+    import treestore
+
+    with treestore.open_sync("btree:///treestore-data") as store:
+        store.documents.store_document("manual", "1", [{"node_id": "0000", "title": "Introduction", "text": "…"}])
+        store.documents.get_node("manual", "0000")
+
+Under asyncio: ``async with treestore.open(url) as store``, and ``await`` each verb. See :mod:`treestore.store` for opening,
+:mod:`treestore.repositories.documents` and :mod:`treestore.repositories.versions` for the verbs.
+"""
+
+from treestore.config import Settings
+from treestore.errors import (
+    Closed,
+    Conflict,
+    Corrupted,
+    DiskFull,
+    InvalidInput,
+    Locked,
+    MigrationError,
+    NotAStore,
+    NotFound,
+    OutcomeUnknown,
+    ReadOnly,
+    TreestoreError,
+    Unavailable,
+)
+from treestore.records import (
+    CheckReport,
+    DeleteResult,
+    Document,
+    DocumentSummary,
+    Envelope,
+    Fact,
+    Node,
+    Outline,
+    PageText,
+    StoreResult,
+    StoreStats,
+    Version,
+)
+from treestore.repositories.plan import AsyncDriver, SyncDriver
+from treestore.store import Snapshot, TreeStore, open, open_sync  # noqa: A004 - as in gzip.open
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncDriver",
+    "CheckReport",
+    "Closed",
+    "Conflict",
+    "Corrupted",
+    "DeleteResult",
+    "DiskFull",
+    "Document",
+    "DocumentSummary",
+    "Envelope",
+    "Fact",
+    "InvalidInput",
+    "Locked",
+    "MigrationError",
+    "Node",
+    "NotAStore",
+    "NotFound",
+    "OutcomeUnknown",
+    "Outline",
+    "PageText",
+    "ReadOnly",
+    "Settings",
+    "Snapshot",
+    "StoreResult",
+    "StoreStats",
+    "SyncDriver",
+    "TreeStore",
+    "TreestoreError",
+    "Unavailable",
+    "Version",
+    "__version__",
+    "open",
+    "open_sync",
+]

@@ -116,7 +116,7 @@ class AsyncDriver:
         return await (asyncio.sleep(0) if request is None else self.backend.read(request))
 
 
-D = TypeVar("D", SyncDriver, AsyncDriver)
+D = TypeVar("D", bound=SyncDriver | AsyncDriver)
 
 
 class Repository(Generic[D]):

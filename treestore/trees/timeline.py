@@ -86,9 +86,12 @@ def resolve(policy_id: str, versions: list[Version], ref: VersionRef, *, deleted
     found = latest(versions) if isinstance(ref, Latest) else in_effect(versions, ref.at, ref.known_at)
     if found is None and isinstance(ref, InEffect) and ref.or_latest:
         found = latest(versions, ref.known_at)
-    if found is None:
-        raise none_in_effect(policy_id, versions, ref)
-    return found
+    if found is not None:
+        return found
+    if isinstance(ref, Latest) or all(version.deleted_at is not None for version in versions):
+        raise gone(policy_id, versions)
+    known_at = f", as known at {ref.known_at.isoformat()}" if ref.known_at is not None else ""
+    raise NotFound(f"policy {policy_id!r} has no version in effect at {ref.at.isoformat()}{known_at}")
 
 
 def present(version: Version, *, deleted: bool = False) -> Version:
@@ -122,12 +125,9 @@ def missing_nodes(version: Version, node_ids: list[str]) -> NotFound:
     return NotFound(f"policy {version.policy_id!r} version {version.version_id!r} has no {noun} {names}{more}")
 
 
-def none_in_effect(policy_id: str, versions: list[Version], ref: InEffect | Latest) -> NotFound:
-    """The error for a policy none of whose versions is the one asked for."""
-    if not versions:
-        return missing_policy(policy_id)
+def gone(policy_id: str, versions: list[Version]) -> NotFound:
+    """The error for a policy of which nothing but tombstones (or nothing at all) is left."""
     deletions = [version.deleted_at for version in versions if version.deleted_at is not None]
-    if isinstance(ref, Latest) or len(deletions) == len(versions):
-        return NotFound(f"policy {policy_id!r} was deleted at {max(deletions).isoformat(timespec='seconds')}")
-    known_at = f", as known at {ref.known_at.isoformat()}" if ref.known_at is not None else ""
-    return NotFound(f"policy {policy_id!r} has no version in effect at {ref.at.isoformat()}{known_at}")
+    if not deletions:
+        return missing_policy(policy_id)
+    return NotFound(f"policy {policy_id!r} was deleted at {max(deletions).isoformat(timespec='seconds')}")

@@ -1,0 +1,57 @@
+"""Amending one node of a stored tree: which fields may change, and what follows for the hashes. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from treestore.records import Node, Outline, PageText
+from treestore.trees import hashes, rules
+
+
+def _check_metadata(value: object, field: str, node: str | None) -> dict[str, Any] | None:
+    return None if value is None else rules.check_json_object(value, field, node)
+
+
+FIELDS: dict[str, Callable[[object, str, str | None], Any]] = {
+    "title": rules.check_text,
+    "summary": rules.check_optional_text,
+    "text": rules.check_optional_text,
+    "validation_status": rules.check_status,
+    "metadata": _check_metadata,
+}
+"""The fields of a node that can be amended in place, each with its check."""
+
+_canonical = msgspec.msgpack.Encoder(order="deterministic")
+
+
+def checked(node_id: str, fields: Mapping[str, object]) -> dict[str, Any]:
+    """Those of ``fields`` that were given (are not ``UNSET``), in the form that is stored. Raises InvalidInput."""
+    return {name: FIELDS[name](value, name, node_id) for name, value in fields.items() if value is not UNSET}
+
+
+def same(amended: Node, before: Node) -> bool:
+    """Whether all fields that can be amended are equal, as JSON is (1, 1.0 and True are not)."""
+    return _encoded(amended) == _encoded(before)
+
+
+def _encoded(node: Node) -> bytes:
+    return _canonical.encode([getattr(node, name) for name in FIELDS])
+
+
+def rehashed(
+    path: Sequence[Node], children: Sequence[Sequence[Outline]], roots: Sequence[Outline], pages: Sequence[PageText]
+) -> tuple[list[Node], dict[str, bytes]]:
+    """The nodes of ``path`` with new hashes, and the version's hashes by column.
+
+    ``path`` leads from the root to the amended node, ``children`` are those of each node on it, ``roots`` and ``pages`` all of
+    the version, as stored.
+    """
+    nodes = hashes.rehash_path(path, children)
+    top = nodes[0]
+    current = [top if root.ordinal == top.ordinal else root for root in roots]
+    node_hash, tree_hash = hashes.version_hashes(current, pages)
+    return nodes, {"node_hash": node_hash, "tree_hash": tree_hash}

@@ -1,0 +1,224 @@
+"""Opening a store by its URL, and the store itself: repositories on a backend, with one of two faces.
+
+``TreeStore[SyncDriver]`` answers at once, ``TreeStore[AsyncDriver]`` gives awaitables; apart from that they are the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar, overload
+
+from treestore.backends.protocol import Backend, SyncBackend
+from treestore.config import Settings, masked
+from treestore.errors import InvalidInput
+from treestore.operations import Backup, Check, Compact, Stats
+from treestore.records import CheckReport, StoreStats
+from treestore.repositories.documents import Documents
+from treestore.repositories.plan import AsyncDriver, Clock, D, Plan, Repository, SyncDriver, ask, verb
+from treestore.repositories.versions import Versions
+from treestore.trees import rules
+
+
+class _Closable(Protocol):
+    """What can be opened and closed under asyncio."""
+
+    def close(self) -> Awaitable[None]: ...
+
+
+C = TypeVar("C", bound=_Closable)
+
+
+class Opening(AbstractAsyncContextManager[C], Generic[C]):
+    """Something that is about to be opened: ``async with`` it, or ``await`` it and close it yourself."""
+
+    def __init__(self, start: Callable[[], Awaitable[C]]) -> None:
+        self._start = start
+        self._opened: C | None = None
+
+    def __await__(self) -> Generator[Any, None, C]:
+        return self._start().__await__()
+
+    async def __aenter__(self) -> C:
+        self._opened = await self._start()
+        return self._opened
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._opened is not None:
+            await self._opened.close()
+
+
+class _Opened(Repository[D]):
+    """What a store and a snapshot have in common: repositories to read from, counts, and an end."""
+
+    def __init__(self, driver: D) -> None:
+        super().__init__(driver)
+        self.documents: Documents[D] = Documents(driver)
+        self.versions: Versions[D] = Versions(driver)
+
+    @verb
+    def stats(self) -> Plan[StoreStats]:
+        """Counts over the whole store: policies, versions and nodes that are not deleted, and its size."""
+        return (yield from ask(Stats()))
+
+    @overload
+    def close(self: _Opened[SyncDriver]) -> None: ...
+    @overload
+    def close(self: _Opened[AsyncDriver]) -> Awaitable[None]: ...
+    def close(self) -> Any:
+        """Wait for what is under way, then close. Everything stored is durable. May be called again.
+
+        From then on every verb raises Closed.
+        """
+        driver = self._driver
+        return driver.backend.close_now() if isinstance(driver, SyncDriver) else driver.backend.close()
+
+    def __enter__(self: _Sync) -> _Sync:
+        if not isinstance(self._driver, SyncDriver):
+            raise TypeError("this face is asynchronous: use it under 'async with'")
+        return self
+
+    def __exit__(
+        self: _Opened[SyncDriver], kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+_Sync = TypeVar("_Sync", bound=_Opened[SyncDriver])
+
+
+class Snapshot(_Opened[D]):
+    """A view of one moment of a store, which later writes do not change. It is closed when it reaches its maximum age
+    (``TREESTORE_SNAPSHOT_MAX_AGE_SECONDS``); writing verbs raise ReadOnly."""
+
+
+class TreeStore(_Opened[D]):
+    """A store of versioned trees. ``documents`` and ``versions`` hold its verbs.
+
+    Made by :func:`open` or :func:`open_sync`. Threads and tasks may share one.
+    """
+
+    @overload
+    def snapshot(self: TreeStore[SyncDriver]) -> Snapshot[SyncDriver]: ...
+    @overload
+    def snapshot(self: TreeStore[AsyncDriver]) -> Opening[Snapshot[AsyncDriver]]: ...
+    def snapshot(self) -> Any:
+        """A view of the present moment with the same repositories: a context manager (``async with`` on the async face)."""
+        driver = self._driver
+        backend: Any = driver.backend
+        if isinstance(driver, SyncDriver):
+            return Snapshot(SyncDriver(backend.snapshot_now(), driver.clock))
+
+        async def start() -> Snapshot[AsyncDriver]:
+            return Snapshot(AsyncDriver(await backend.snapshot(), driver.clock))
+
+        return Opening(start)
+
+    @verb
+    def check(self) -> Plan[CheckReport]:
+        """Prove the whole store sound: its structure, its indexes and all hashes. Reads everything."""
+        return (yield from ask(Check()))
+
+    @verb
+    def backup(self, folder: str | os.PathLike[str]) -> Plan[int]:
+        """Copy one committed moment of the store to a new folder, while it is in use. Returns the copy's size in bytes.
+
+        Raises InvalidInput if the folder exists and is not empty, Unavailable for a store in memory.
+        """
+        return (yield from ask(Backup(rules.check_text(os.fspath(folder), "folder"))))
+
+    @verb
+    def compact(self) -> Plan[int]:
+        """Rewrite the store without its free space. Returns the number of bytes given back."""
+        return (yield from ask(Compact()))
+
+
+def utc_now() -> datetime:
+    """The clock of a store that is given no other: the time of this machine, in UTC."""
+    return datetime.now(UTC)
+
+
+def open(  # noqa: A001 - the name that a module of stores should have, as in gzip.open and dbm.open
+    url: str | None = None, *, settings: Settings | None = None, clock: Clock | None = None, create: bool = True
+) -> Opening[TreeStore[AsyncDriver]]:
+    """Open a store under asyncio: ``async with treestore.open(url) as store``, or ``store = await treestore.open(url)``.
+
+    ``url``: ``btree:///relative/folder``, ``btree:////absolute/folder`` (a path as it is, nothing in it is decoded) or
+    ``memory://`` (new and empty each time); ``None``: what ``settings`` say. ``settings=None``: what the environment says.
+    ``clock`` gives the present moment (naive means UTC), by default the machine's. ``create=False`` refuses a folder that
+    holds no store yet.
+
+    Opening raises InvalidInput for a wrong URL or setting, NotAStore, MigrationError, Locked, Unavailable or Corrupted.
+    """
+    chosen, place, now = _prepare(url, settings, clock)
+
+    async def start() -> TreeStore[AsyncDriver]:
+        # Recovery may read a long log, so it has a thread of its own. If the caller is cancelled meanwhile, the store is
+        # closed as soon as it is open: nobody else could, and it would hold its lock for ever.
+        opening = asyncio.ensure_future(asyncio.to_thread(_backend, place, chosen, now, create))
+        try:
+            backend = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unclaimed)
+            raise
+        return TreeStore(AsyncDriver(backend, now))
+
+    return Opening(start)
+
+
+def open_sync(
+    url: str | None = None, *, settings: Settings | None = None, clock: Clock | None = None, create: bool = True
+) -> TreeStore[SyncDriver]:
+    """Open a store for callers without an event loop: a context manager, or close it yourself. As :func:`open`."""
+    chosen, place, now = _prepare(url, settings, clock)
+    return TreeStore(SyncDriver(_backend(place, chosen, now, create), now))
+
+
+class _BothFaces(Backend, SyncBackend, Protocol):
+    """A backend with an asynchronous and a synchronous face."""
+
+
+def _prepare(url: str | None, settings: Settings | None, clock: Clock | None) -> tuple[Settings, str | None, Clock]:
+    """The settings, the folder that the URL names (None: in memory) and the clock."""
+    chosen = Settings.from_environment() if settings is None else settings
+    place = _folder(chosen.url if url is None else url)
+    return chosen, place, utc_now if clock is None else _checked_clock(clock)
+
+
+def _checked_clock(clock: Clock) -> Clock:
+    return lambda: rules.as_fact_time(clock(), "clock")
+
+
+def _folder(url: object) -> str | None:
+    """The folder that a URL names; None for a store in memory."""
+    if not isinstance(url, str):
+        raise InvalidInput(f"must be a string, not {rules.shown(url)}", field="url")
+    rules.check_text(url, "url")
+    scheme, separator, rest = url.partition("://")
+    if scheme == "memory" and separator and not rest:
+        return None
+    if scheme == "btree" and rest.startswith("/") and len(rest) > 1:
+        return rest[1:]
+    rule = f"is {rules.shown(masked(url))}; supported are btree:///relative/folder, btree:////absolute/folder and memory://"
+    raise InvalidInput(rule, field="url")
+
+
+def _backend(folder: str | None, settings: Settings, clock: Clock, create: bool) -> _BothFaces:
+    if folder is None:
+        from treestore.backends.memory import MemoryBackend
+
+        return MemoryBackend(settings)
+    from treestore.backends.btree.backend import BtreeBackend
+
+    return BtreeBackend.open(folder, settings, clock, create=create)
+
+
+def _close_unclaimed(opening: asyncio.Future[_BothFaces]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close_now()
