@@ -32,19 +32,26 @@ class Conflict(TreestoreError):
 class InvalidInput(TreestoreError, ValueError):
     """Input that breaks a rule; nothing was written.
 
-    The message is built from its parts, which stay readable: ``field`` (dotted where nested), ``node`` (the node's id, or
-    its place in the input where it has none) and ``rule``.
+    The message is built from its parts, which stay readable: ``source`` (the file that the input came from, where it came
+    from one), ``node`` (the node's id, or its place in the input where it has none), ``field`` (dotted where nested) and
+    ``rule``.
     """
 
     code = "invalid_input"
 
-    def __init__(self, rule: str, *, field: str | None = None, node: str | None = None) -> None:
-        where = [f"node {node!r}"] if node is not None else []
+    def __init__(self, rule: str, *, field: str | None = None, node: str | None = None, source: str | None = None) -> None:
+        where = [source] if source is not None else []
+        where += [f"node {node!r}"] if node is not None else []
         where += [field] if field is not None else []
         super().__init__(": ".join([*where, rule]))
         self.rule = rule
         self.field = field
         self.node = node
+        self.source = source
+
+    def of(self, source: str) -> InvalidInput:
+        """The same error, naming the input that it was found in."""
+        return InvalidInput(self.rule, field=self.field, node=self.node, source=source)
 
 
 class Corrupted(TreestoreError):

@@ -73,6 +73,11 @@ def shorten(text: str) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
+def shown_key(key: object) -> str:
+    """A key of an object as a message shows it where it names a field."""
+    return shorten(key) if isinstance(key, str) and key.isprintable() else shown(key)
+
+
 def shown_path(path: str) -> str:
     """A file's path as a message shows it: whole, and escaped if it holds anything that does not print."""
     return path if path.isprintable() else repr(path)
@@ -211,8 +216,7 @@ def _dotted(place: _Place | None) -> str:
         if isinstance(key, int):
             parts.append(f"[{key}]")
         else:
-            name = shorten(key) if isinstance(key, str) and key.isprintable() else shown(key)
-            parts.append(name if place is None else f".{name}")
+            parts.append(shown_key(key) if place is None else f".{shown_key(key)}")
     return shorten("".join(reversed(parts)))
 
 
@@ -249,13 +253,16 @@ def _text_fault(text: str) -> str | None:
 # --- times ---------------------------------------------------------------------------------------------------------------
 
 
+_INFINITIES = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
+
 def as_fact_time(value: object, field: str) -> datetime:
     """A moment to be stored, in UTC: a naive datetime means UTC, a date the start of that day.
 
     The first and the last moment that a datetime can hold are refused: databases read them as infinity.
     """
     moment = _as_moment(value, field, time.min)
-    if moment.replace(tzinfo=None) in (datetime.min, datetime.max):
+    if moment in _INFINITIES:
         raise InvalidInput(f"is out of range: {moment.isoformat()} stands for infinity", field=field)
     return moment
 
