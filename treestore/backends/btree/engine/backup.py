@@ -30,7 +30,9 @@ from treestore.backends.btree.engine.recovery import DATA, LOG_FOLDER, NEW_DATA
 from treestore.errors import InvalidInput
 
 
-def backup(fs: FileSystem, folder: str, state: State, meta: Meta, free: list[Run], chain: list[Run]) -> Generator[None, None, int]:
+def backup(
+    fs: FileSystem, folder: str, state: State, meta: Meta, free: list[Run], chain: list[Run]
+) -> Generator[None, None, int]:
     """Copy a state that lies wholly in the data file to a new (or empty) folder; the result is the copy's size in bytes.
     Pauses after each page. Raises InvalidInput where the folder holds something, Corrupted for a damaged page."""
     if fs.exists(folder):

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
-from treestore.backends.btree.engine.format import MAX_INLINE, PAGE_HEADER, PAGE_SIZE, Overflow, Value, encode_leaf, encode_overflow
+from treestore.backends.btree.engine.format import (
+    MAX_INLINE,
+    PAGE_HEADER,
+    PAGE_SIZE,
+    Overflow,
+    Value,
+    encode_leaf,
+    encode_overflow,
+)
 from treestore.backends.btree.engine.freelist import FreeList, Run, coalesce
 from treestore.backends.btree.engine.node import cell_size
 from treestore.backends.btree.engine.pager import Pager, PageWriter

@@ -178,6 +178,12 @@ class Engine:
                 return state, token
             self.readers.leave(token)
 
+    def enter_again(self, state: State) -> int:
+        """One more token for a state that somebody holds a token for already."""
+        if self._closed is not None:
+            raise Closed(self._closed)
+        return self.readers.enter(state.epoch)
+
     def leave(self, token: int) -> None:
         """The state of this token is no longer read."""
         self.readers.leave(token)

@@ -93,7 +93,7 @@ def decode(raw: bytes) -> tuple[Any, ...]:
     return tuple(key)
 
 
-def after_prefix(prefix: bytes) -> bytes | None:
-    """The least bytes that are greater than all bytes that begin with ``prefix``; None where there are none."""
-    stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else None
+def prefix_range(prefix: tuple[Any, ...]) -> tuple[bytes, bytes]:
+    """The range (low inclusive, high exclusive) of the bytes of all tuples that begin with these elements."""
+    low = encode(prefix)
+    return low, low + b"\xff"  # no element begins with FF, and a longer string in the last place goes on with 00 FF

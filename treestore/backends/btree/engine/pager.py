@@ -11,7 +11,6 @@ from treestore.backends.btree.engine.file import File
 from treestore.backends.btree.engine.format import PAGE_SIZE, RUN_HEADER, Overflow, Value, decode_overflow, verify
 from treestore.backends.btree.engine.node import Child, Node, decode
 
-
 _TOGETHER = 1024 * 1024  # bytes of adjacent pages that are written by one call
 
 
@@ -101,7 +100,7 @@ class PageWriter:
 
     def write(self, page: int, raw: bytes) -> None:
         """Write whole pages from ``page`` on. Raises DiskFull before anything of them is written."""
-        if self._buffer and (self._first * PAGE_SIZE + len(self._buffer) != page * PAGE_SIZE or len(self._buffer) >= _TOGETHER):
+        if len(self._buffer) >= _TOGETHER or self._first * PAGE_SIZE + len(self._buffer) != page * PAGE_SIZE:
             self.flush()
         if not self._buffer:
             self._first = page

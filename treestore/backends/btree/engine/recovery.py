@@ -115,7 +115,7 @@ def prepare_folder(fs: FileSystem, folder: str, *, create_new: bool) -> bool:
     names = set(fs.list(folder))
     others = names - {NEW_DATA, LOG_FOLDER, LOCK}
     if others:
-        raise NotAStore(f"{folder} holds other files ({sorted(others)[0]!r}) and no treestore; name an empty or a new folder")
+        raise NotAStore(f"{folder} holds other files ({min(others)!r}) and no treestore; name an empty or a new folder")
     if LOG_FOLDER in names and fs.list(os.path.join(folder, LOG_FOLDER)):
         raise Corrupted(f"{os.path.join(folder, DATA)} is missing although the store has a log")
     if not create_new:

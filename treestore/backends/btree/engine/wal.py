@@ -238,9 +238,8 @@ def _file_records(fs: FileSystem, store_id: bytes, log_file: LogFile, end: int |
                     raise Corrupted(f"log file {log_file.path}, byte {offset}: record {lsn} is damaged")
                 later = _later_batch(fs, store_id, log_file, offset, lsn)
                 if later:
-                    raise Corrupted(
-                        f"log file {log_file.path}, byte {offset}: record {lsn} is damaged, and record {later} was synced after it"
-                    )
+                    where = f"log file {log_file.path}, byte {offset}"
+                    raise Corrupted(f"{where}: record {lsn} is damaged, and record {later} was synced after it")
                 break
             yield lsn, payload
             lsn += 1

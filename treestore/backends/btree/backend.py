@@ -1,0 +1,392 @@
+"""The native store: the engine's bytes behind the protocol of operations and write groups.
+
+Both faces are here. Reads run where they are called, at one committed state each, and never wait. Writes go through the
+group commit of :mod:`.commit`; a whole tree of some megabytes is loaded in bulk first, in short steps, and then linked by
+its group. A thread of its own runs checkpoints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from treestore.backends.btree.checking import check_store
+from treestore.backends.btree.commit import Committer, Prepare
+from treestore.backends.btree.content import NewContent, read_head
+from treestore.backends.btree.engine.backup import backup
+from treestore.backends.btree.engine.bulk import Bulk, finished
+from treestore.backends.btree.engine.engine import Engine, Options
+from treestore.backends.btree.engine.file import FileSystem, OsFileSystem
+from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.engine.recovery import TreeChange
+from treestore.backends.btree.engine.tree import Graft
+from treestore.backends.btree.keyspace import Head
+from treestore.backends.btree.maintenance import Checkpointer
+from treestore.backends.btree.overlay import Overlay
+from treestore.backends.btree.reads import Reads
+from treestore.backends.btree.writes import Numbers, apply, lay_out, link, remember, unmet
+from treestore.config import Settings
+from treestore.errors import Closed, Conflict, OutcomeUnknown
+from treestore.operations import Applied, Backup, Check, Compact, Operation, ReplaceVersion, Stats, WriteGroup
+from treestore.records import StoreStats
+
+R = TypeVar("R")
+
+BULK_BYTES = 4 * 1024 * 1024  # a tree above this is loaded in bulk and linked, not written to the log
+_RESTAGE = 3  # a bulk load that others overtook is tried so often, and then goes through the log
+_STEP_SECONDS = 0.001  # an event loop is let go on after so much work
+
+
+class _Overtaken(Exception):
+    """The policy changed, or the data file was rewritten, while a bulk load was written."""
+
+
+class _Staged:
+    """A tree that was loaded in bulk and waits to be linked. ``head`` is the policy's head that it was laid out for."""
+
+    def __init__(self, bulk: Bulk, new: NewContent, head: Head | None, grafts: list[tuple[int, Graft]]) -> None:
+        self.bulk = bulk
+        self.new = new
+        self.head = head
+        self.grafts = grafts
+
+
+class _Reader:
+    """What the store and its snapshots have in common: both faces of reading at a state."""
+
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
+
+    def _enter(self) -> tuple[State, int]:
+        raise Closed("closed")
+
+    def _leave(self, token: int) -> None:
+        """The state is no longer read."""
+
+    def read_one_now(self, operation: Operation[R]) -> R:
+        """Answer one operation. Raises NotFound, Corrupted, Unavailable or Closed."""
+        state, token = self._enter()
+        try:
+            answer: R = self._answer(state, operation)
+            return answer
+        finally:
+            self._leave(token)
+
+    def read_now(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Answer several operations at one state."""
+        state, token = self._enter()
+        try:
+            return [self._answer(state, operation) for operation in operations]
+        finally:
+            self._leave(token)
+
+    def _answer(self, state: State, operation: Operation[Any]) -> Any:
+        return self._reads.answer(state, operation)
+
+    async def read_one(self, operation: Operation[R]) -> R:
+        """As :meth:`read_one_now`."""
+        return self.read_one_now(operation)
+
+    async def read(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """As :meth:`read_now`."""
+        return self.read_now(operations)
+
+
+class BtreeSnapshot(_Reader):
+    """One committed state, kept until it is closed or too old."""
+
+    def __init__(self, backend: BtreeBackend, max_age_seconds: float) -> None:
+        super().__init__(backend._reads)
+        self._backend = backend
+        self._state, self._token = backend._engine.enter()
+        self._expires = time.monotonic() + max_age_seconds
+        self._closed: str | None = None
+
+    def _enter(self) -> tuple[State, int]:
+        self.expire(time.monotonic())
+        token = self._backend._engine.enter_again(self._state)
+        if self._closed is not None:
+            self._leave(token)
+            raise Closed(self._closed)
+        return self._state, token
+
+    def _leave(self, token: int) -> None:
+        self._backend._engine.leave(token)
+
+    def expire(self, now: float) -> None:
+        """Let go of the pages if it is too old."""
+        if now >= self._expires:
+            self.close_now("the snapshot reached its maximum age and was closed; take a new one")
+
+    def close_now(self, reason: str = "the snapshot is closed") -> None:
+        """Let go of the state. May be called again."""
+        if self._closed is None:
+            self._closed = reason
+            self._backend._engine.leave(self._token)
+            self._backend._snapshots.discard(self)
+
+    async def close(self) -> None:
+        """As :meth:`close_now`."""
+        self.close_now()
+
+
+class BtreeBackend(_Reader):
+    """An open native store. Made by :meth:`open`; for any number of threads and event loops of one process."""
+
+    def __init__(self, engine: Engine, fs: FileSystem, settings: Settings) -> None:
+        super().__init__(Reads())
+        self._engine = engine
+        self._fs = fs
+        self._settings = settings
+        self._numbers = Numbers()
+        self._committer = Committer(engine)
+        self._snapshots: set[BtreeSnapshot] = set()
+        self._tasks: set[asyncio.Future[Applied]] = set()
+        self._closed = False
+        self._closing = threading.Lock()
+        self._checkpointer = Checkpointer(engine, settings.checkpoint_interval_seconds, self._expire_snapshots)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        settings: Settings | None = None,
+        clock: Callable[[], datetime] | None = None,
+        *,
+        create: bool = True,
+        fs: FileSystem | None = None,
+    ) -> BtreeBackend:
+        """Open the store in the folder ``path``, or make one there unless ``create`` is false.
+
+        Raises NotAStore, Locked, Corrupted, MigrationError, ReadOnly, DiskFull or Unavailable. ``clock`` is not used: the
+        store keeps the times that it is given.
+        """
+        settings = settings or Settings()
+        fs = fs or OsFileSystem()
+        options = Options(
+            cache_bytes=settings.cache_size_mb << 20,
+            log_file_bytes=settings.wal_file_size_mb << 20,
+        )
+        return cls(Engine.open(os.fspath(path), options, create_new=create, fs=fs), fs, settings)
+
+    def _expire_snapshots(self) -> None:
+        now = time.monotonic()
+        for snapshot in self._snapshots.copy():
+            snapshot.expire(now)
+
+    def _enter(self) -> tuple[State, int]:
+        return self._engine.enter()
+
+    def _leave(self, token: int) -> None:
+        self._engine.leave(token)
+
+    def snapshot_now(self) -> BtreeSnapshot:
+        """The present state, as a reader of its own."""
+        snapshot = BtreeSnapshot(self, self._settings.snapshot_max_age_seconds)
+        self._snapshots.add(snapshot)
+        return snapshot
+
+    async def snapshot(self) -> BtreeSnapshot:
+        """As :meth:`snapshot_now`."""
+        return self.snapshot_now()
+
+    # --- writing ---------------------------------------------------------------------------------------------------------
+
+    def write_now(self, group: WriteGroup) -> Applied:
+        """Apply a group; returns when it is durable."""
+        for attempt in range(_RESTAGE + 1):
+            staged = finished(self._stage(group)) if attempt < _RESTAGE else None
+            repeated: list[bool] = []
+            try:
+                if staged is not None:
+                    staged.bulk.sync()
+                self._committer.commit(self._prepare(group, staged, repeated))
+            except _Overtaken:
+                _abandon(staged)
+                continue
+            except Exception as error:
+                _abandon_after(staged, error)
+                raise
+            return self._applied(group, staged, repeated)
+        raise AssertionError("a group that goes through the log can't be overtaken")
+
+    async def write(self, group: WriteGroup) -> Applied:
+        """As :meth:`write_now`; other tasks run meanwhile. A cancelled caller's group goes on where it had begun."""
+        if not _is_large(group):
+            repeated: list[bool] = []
+            await self._committer.commit_async(self._prepare(group, None, repeated))
+            return self._applied(group, None, repeated)
+        task = asyncio.ensure_future(self._write_large(group))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Future[Applied]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may be gone
+
+    async def _write_large(self, group: WriteGroup) -> Applied:
+        loop = asyncio.get_running_loop()
+        for attempt in range(_RESTAGE + 1):
+            staged = await _in_steps(self._stage(group)) if attempt < _RESTAGE else None
+            repeated: list[bool] = []
+            try:
+                if staged is not None:
+                    await loop.run_in_executor(None, staged.bulk.sync)
+                await self._committer.commit_async(self._prepare(group, staged, repeated))
+            except _Overtaken:
+                _abandon(staged)
+                continue
+            except Exception as error:  # not a cancellation: then a thread may still be writing the pages
+                _abandon_after(staged, error)
+                raise
+            return self._applied(group, staged, repeated)
+        raise AssertionError("a group that goes through the log can't be overtaken")
+
+    def _applied(self, group: WriteGroup, staged: _Staged | None, repeated: list[bool]) -> Applied:
+        if repeated:
+            _abandon(staged)
+        self._checkpointer.look()
+        return Applied(group.group_id, repeated=bool(repeated))
+
+    def _prepare(self, group: WriteGroup, staged: _Staged | None, repeated: list[bool]) -> Prepare:
+        """What the group changes, at the state that it is committed to."""
+
+        def prepare(state: State) -> list[TreeChange]:
+            view = Overlay(state)
+            if not remember(view, group.group_id):
+                repeated.append(True)
+                return []
+            for expects in group.expects:
+                reason = unmet(view, expects)
+                if reason is not None:
+                    raise Conflict(reason)
+            for write in group.writes:
+                if staged is not None and isinstance(write, ReplaceVersion):
+                    _link_staged(view, staged)
+                else:
+                    apply(view, write, self._numbers)
+            return view.changes()
+
+        return prepare
+
+    def _stage(self, group: WriteGroup) -> Generator[None, None, _Staged | None]:
+        """Load the group's tree in bulk, if it has one that is large enough."""
+        if not _is_large(group):
+            return None
+        [tree_write] = [write for write in group.writes if isinstance(write, ReplaceVersion)]
+        with self._engine.reading() as state:
+            view = Overlay(state)
+            head = read_head(view, tree_write.version.policy_id)
+            new = yield from lay_out(view, tree_write, self._numbers)
+            bulk = self._engine.bulk()
+            grafts: list[tuple[int, Graft]] = []
+            try:
+                for tree, entries in new.families():
+                    made = yield from bulk.load(entries)
+                    if made is not None:
+                        grafts.append((tree, made))
+            except BaseException:
+                bulk.abandon()
+                raise
+        return _Staged(bulk, new, head, grafts)
+
+    # --- the whole store -------------------------------------------------------------------------------------------------
+
+    def _answer(self, state: State, operation: Operation[Any]) -> Any:
+        match operation:
+            case Stats():
+                return self._stats(state)
+            case Check():
+                return finished(check_store(self._engine, self._reads))
+            case Backup(folder):
+                with self._engine.checkpointed() as moment:
+                    return finished(backup(self._fs, folder, *moment))
+            case Compact():
+                return self._engine.compact()
+        return self._reads.answer(state, operation)
+
+    def _stats(self, state: State) -> StoreStats:
+        counted: StoreStats = self._reads.answer(state, Stats())
+        figures = self._engine.figures()
+        figures["sync_seconds"] = round(self._committer.sync_seconds, 6)
+        size = int(figures["data_bytes"]) + int(figures["log_bytes"])
+        return msgspec.structs.replace(counted, size_bytes=size, backend={**counted.backend, **figures})
+
+    async def read_one(self, operation: Operation[R]) -> R:
+        """As :meth:`read_one_now`; what reads or writes the whole store runs in a thread."""
+        if isinstance(operation, (Check, Backup, Compact)):
+            answer: R = await asyncio.to_thread(super().read_one_now, cast(Operation[Any], operation))
+            return answer
+        return self.read_one_now(operation)
+
+    def close_now(self) -> None:
+        """Wait for what is under way, run a last checkpoint and let go of the files. May be called again."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._checkpointer.stop()
+            self._committer.close()
+            for snapshot in self._snapshots.copy():
+                snapshot.close_now()
+            self._engine.close()
+
+    async def close(self) -> None:
+        """As :meth:`close_now`."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.get_running_loop().run_in_executor(None, self.close_now)
+
+
+def _is_large(group: WriteGroup) -> bool:
+    """Whether the group has one whole tree that is loaded in bulk."""
+    trees = [write for write in group.writes if isinstance(write, ReplaceVersion)]
+    if len(trees) != 1:
+        return False
+    weight = sum(300 + len(node.text or "") + len(node.summary or "") for node in trees[0].nodes)
+    return weight + sum(len(page.content) for page in trees[0].pages) >= BULK_BYTES
+
+
+def _link_staged(view: Overlay, staged: _Staged) -> None:
+    """Link a tree that was loaded in bulk, unless it was overtaken."""
+    if staged.bulk.pager is not view.state.pager or read_head(view, staged.new.version.policy_id) != staged.head:
+        raise _Overtaken
+    link(view, staged.new)
+    for tree, made in staged.grafts:
+        view.graft(tree, made)
+
+
+def _abandon(staged: _Staged | None) -> None:
+    if staged is not None:
+        staged.bulk.abandon()
+
+
+def _abandon_after(staged: _Staged | None, error: Exception) -> None:
+    """Give a bulk load's pages back, unless a log record that refers to them may be durable."""
+    if not isinstance(error, OutcomeUnknown):
+        _abandon(staged)
+
+
+async def _in_steps(steps: Generator[None, None, R]) -> R:
+    """Run steps in an event loop, which is let go on about every millisecond."""
+    began = time.perf_counter()
+    try:
+        while True:
+            next(steps)
+            if time.perf_counter() - began > _STEP_SECONDS:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    finally:
+        steps.close()

@@ -1,0 +1,123 @@
+"""A check of the whole store: first its pages (:mod:`.engine.check`), then what is in them.
+
+Of the content: every record decodes and has its index entries and no other entry exists; every version that is not deleted
+has a layout, its nodes, page texts and texts, and no other rows exist; everything derived, hashes included, is as derived
+again from what was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from treestore.backends.btree.engine import keycode
+from treestore.backends.btree.engine.check import check
+from treestore.backends.btree.engine.engine import Engine
+from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.keyspace import (
+    FAMILIES,
+    HEADS,
+    LAYOUTS,
+    NODE_IDS,
+    NODES,
+    PAGE_NUMBERS,
+    PAGES,
+    TEXTS,
+    TREES,
+    VERSIONS,
+    Head,
+    decode,
+    index_key,
+    under,
+)
+from treestore.backends.btree.reads import Content, Policy, Reads
+from treestore.catalog import TABLES
+from treestore.errors import TreestoreError
+from treestore.operations import PageTexts, Subtree
+from treestore.records import CheckReport, Node
+from treestore.trees import soundness
+
+
+def check_store(engine: Engine, reads: Reads) -> Generator[None, None, CheckReport]:
+    """Check everything at one committed moment; pauses after each page and each version."""
+    with engine.checkpointed() as (state, meta, free, chain):
+        pages = yield from check(state, meta, free, chain)
+        counts = {
+            "pages": meta.page_count,
+            "pages_free": pages.free_pages,
+            "pages_leaf": pages.leaf_pages,
+            "pages_branch": pages.branch_pages,
+            "pages_overflow": pages.overflow_pages,
+            "versions": state.count(VERSIONS),
+            "nodes": state.count(NODES),
+            "texts": state.count(TEXTS),
+        }
+        problems = list(pages.problems)
+        if not problems:
+            try:
+                problems += _check_records(state)
+                problems += yield from _check_policies(state, reads)
+            except TreestoreError as error:
+                problems.append(str(error))
+    return CheckReport(ok=not problems, problems=problems, counts=counts)
+
+
+def _check_records(state: State) -> list[str]:
+    """Records against their index entries, both ways."""
+    problems = []
+    for record, family in FAMILIES.items():
+        table = TABLES[record]
+        for name, tree in family.indexes.items():
+            expected = set()
+            for key, raw in state.scan(family.tree, b"", None):
+                found = decode(record, raw)
+                if keycode.encode(table.key_of(found)) != key:
+                    problems.append(f"{table.name}: the record {table.key_of(found)!r} lies under another key")
+                expected.add(index_key(table, name, found))
+            entries = {key for key, _ in state.scan(tree, b"", None)}
+            problems += [f"{table.name}: index {name} lacks {keycode.decode(key)!r}" for key in expected - entries]
+            problems += [f"{table.name}: index {name} has {keycode.decode(key)!r} and no record" for key in entries - expected]
+    return problems
+
+
+def _check_policies(state: State, reads: Reads) -> Generator[None, None, list[str]]:
+    """Every policy with its versions; and that there are no rows besides."""
+    problems: list[str] = []
+    sums = {LAYOUTS: 0, NODES: 0, NODE_IDS: 0, PAGES: 0, PAGE_NUMBERS: 0, TEXTS: 0, VERSIONS: 0}
+    for key, raw in state.scan(HEADS, b"", None):
+        policy_id = key.decode()
+        policy = Policy(state, policy_id, decode(Head, raw))
+        used: set[int] = set()
+        for content in policy.contents.values():
+            sums[VERSIONS] += 1
+            problems += _check_version(state, reads, content, used, sums)
+            yield
+        texts = {int.from_bytes(text[4:], "big") for text, _ in state.scan(TEXTS, *under(policy.number))}
+        sums[TEXTS] += len(texts)
+        problems += [f"policy {policy_id!r}: text {number} belongs to no version" for number in sorted(texts - used)[:10]]
+    for tree, total in sums.items():
+        if state.count(tree) != total:
+            problems.append(f"{TREES[tree]}: {state.count(tree)} entries, of which {total} belong to a version")
+    return problems
+
+
+def _check_version(state: State, reads: Reads, content: Content, used: set[int], sums: dict[int, int]) -> list[str]:
+    version, layout = content.version, content.layout
+    if layout is None:
+        return soundness.problems(version, None, None)
+    sums[LAYOUTS] += 1
+    sums[NODES] += layout.nodes
+    sums[NODE_IDS] += layout.nodes
+    sums[PAGES] += layout.pages
+    sums[PAGE_NUMBERS] += layout.pages
+    name = f"policy {version.policy_id!r} version {version.version_id!r}"
+    if version.deleted_at is not None:
+        return [f"{name}: it was deleted, yet nodes are kept for it"]
+    nodes = reads.subtree(state, Subtree(Node, version.policy_id, version.version_id))
+    pages = reads.page_texts(state, PageTexts(version.policy_id, version.version_id))
+    problems = soundness.problems(version, nodes, pages)
+    ids = {key[4:].decode(): int.from_bytes(raw, "big") for key, raw in state.scan(NODE_IDS, *under(layout.content))}
+    if ids != {node.node_id: node.ordinal for node in nodes}:
+        problems.append(f"{name}: the index of node ids does not fit the nodes")
+    used.update(layout.text_number(node.ordinal) for node in nodes if node.text_hash is not None)
+    used.update(layout.text_number(layout.nodes + i) for i in range(layout.pages))
+    return problems

@@ -1,0 +1,146 @@
+"""Group commit: callers from any thread and any event loop share the log's syncs.
+
+Callers put their jobs into one queue; whoever gets the engine's ``writer`` lock takes all that wait there as one batch. A
+thread simply waits for the lock. Under asyncio the jobs of one turn of the loop are collected and committed at its end, in
+the loop itself while a sync takes about a millisecond or less: a thread would wait longer for the interpreter than for such
+a disk. Where syncs are slow, or the lock is taken, a thread does it and the loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from treestore.backends.btree.engine.engine import Batch, Engine, Job
+from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.engine.recovery import TreeChange
+
+Prepare = Callable[[State], list[TreeChange]]
+
+INLINE_SYNC_SECONDS = 0.001  # syncs that take longer than this run in a thread
+_WEIGHT = 0.2  # of the newest sync in the moving average
+
+
+class _AsyncJob(Job):
+    """A job whose caller waits in an event loop."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, prepare: Prepare, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(prepare)
+        self.loop = loop
+        self.future: asyncio.Future[None] = loop.create_future()
+
+    def tell(self) -> None:
+        """Wake the caller, who may have been cancelled."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class Committer:
+    """Commits jobs of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._queue: list[Job] = []
+        self._queueing = threading.Lock()
+        self._turns: set[asyncio.AbstractEventLoop] = set()  # loops that have a turn scheduled
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="treestore-commit")
+        self.sync_seconds = 0.0
+
+    def close(self) -> None:
+        """Commit what waits in the queue, and wait for what is under way."""
+        self._in_thread()
+        self._threads.shutdown()
+
+    # --- threads ---------------------------------------------------------------------------------------------------------
+
+    def commit(self, prepare: Prepare) -> None:
+        """Commit one group; returns when it is durable. Raises what ``prepare`` raised or the engine's errors."""
+        job = Job(prepare)
+        with self._queueing:
+            self._queue.append(job)
+        with self._engine.writer:
+            if not job.done:
+                self._finish(self._begin())
+        if job.error is not None:
+            raise job.error
+
+    def _begin(self) -> Batch:
+        """All that wait, as a batch. The caller holds ``writer``."""
+        with self._queueing:
+            jobs, self._queue = self._queue, []
+        return self._engine.begin(jobs)
+
+    def _finish(self, batch: Batch) -> None:
+        start = time.perf_counter()
+        written = bool(batch.written)
+        self._engine.finish(batch)
+        if written:
+            self.sync_seconds += _WEIGHT * (time.perf_counter() - start - self.sync_seconds)
+        for job in batch.jobs:
+            if isinstance(job, _AsyncJob):
+                _call(job)
+
+    # --- event loops -----------------------------------------------------------------------------------------------------
+
+    async def commit_async(self, prepare: Prepare) -> None:
+        """As :meth:`commit`. If the caller is cancelled meanwhile, the group is committed all the same."""
+        loop = asyncio.get_running_loop()
+        job = _AsyncJob(prepare, loop)
+        with self._queueing:
+            self._queue.append(job)
+        if loop not in self._turns:
+            self._turns.add(loop)
+            loop.call_soon(self._turn, loop)
+        await job.future
+        if job.error is not None:
+            raise job.error
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._turns.discard(loop)
+        writer = self._engine.writer
+        if not writer.acquire(blocking=False):
+            self._submit(self._in_thread)
+            return
+        inline = self.sync_seconds < INLINE_SYNC_SECONDS
+        try:
+            batch = self._begin()
+            if inline:
+                self._finish(batch)
+            else:
+                self._submit(self._finish_in_thread, batch)
+        finally:
+            if inline:
+                writer.release()
+
+    def _submit(self, work: Callable[..., None], *arguments: Batch) -> None:
+        try:
+            self._threads.submit(work, *arguments)
+        except RuntimeError:  # the store is being closed: do it here
+            work(*arguments)
+
+    def _in_thread(self) -> None:
+        with self._engine.writer:
+            self._finish(self._begin())
+
+    def _finish_in_thread(self, batch: Batch) -> None:
+        try:
+            self._finish(batch)
+        finally:
+            self._engine.writer.release()
+
+
+def _call(job: _AsyncJob) -> None:
+    """Tell an asynchronous job's caller, from whatever thread."""
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if running is job.loop:
+        job.tell()
+    elif not job.loop.is_closed():
+        job.loop.call_soon_threadsafe(job.tell)

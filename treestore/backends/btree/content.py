@@ -1,0 +1,268 @@
+"""What a version's content is in the store's trees: laid out, replaced, amended, deleted.
+
+A text belongs to the policy. It is written once for all versions that have it in succession, and deleted with the last
+version that maps its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from hashlib import sha256
+
+import msgspec
+
+from treestore.backends.btree.engine import keycode
+from treestore.backends.btree.keyspace import (
+    HEADS,
+    LAYOUTS,
+    MAX_NUMBER,
+    NO_TEXT,
+    NODE_IDS,
+    NODES,
+    PAGE_NUMBERS,
+    PAGES,
+    TEXTS,
+    VERSIONS,
+    Head,
+    Layout,
+    PageRow,
+    TextRun,
+    decode,
+    decode_outline,
+    encode,
+    encode_node,
+    number_key,
+    row_prefix,
+    row_text_hash,
+    two_numbers,
+    under,
+)
+from treestore.backends.btree.overlay import Entry, Overlay
+from treestore.errors import InvalidInput, Unavailable
+from treestore.operations import ReplaceVersion
+from treestore.records import Node, Version
+from treestore.trees import timeline
+
+
+def read_head(view: Overlay, policy_id: str) -> Head | None:
+    """The policy's head; None if there never was such a policy."""
+    raw = view.get(HEADS, policy_id.encode())
+    return None if raw is None else decode(Head, raw)
+
+
+def _layout_key(head: Head, version_id: str) -> bytes:
+    return number_key(head.number, version_id.encode())
+
+
+def _layout(view: Overlay, head: Head, version_id: str) -> Layout | None:
+    raw = view.get(LAYOUTS, _layout_key(head, version_id))
+    return None if raw is None else decode(Layout, raw)
+
+
+def live_layout(view: Overlay, version: Version) -> tuple[Head, Layout]:
+    """The head and layout of a version that has content. Raises NotFound."""
+    head = read_head(view, version.policy_id)
+    if head is None:
+        raise timeline.missing_policy(version.policy_id)
+    layout = _layout(view, head, version.version_id)
+    if layout is None:
+        raw = view.get(VERSIONS, keycode.encode((version.policy_id, version.version_id)))
+        if raw is None:
+            raise timeline.missing_version(version.policy_id, version.version_id)
+        timeline.present(decode(Version, raw))
+        raise timeline.missing_version(version.policy_id, version.version_id)
+    return head, layout
+
+
+def _other_layouts(view: Overlay, head: Head, version_id: str) -> list[Layout]:
+    own = _layout_key(head, version_id)
+    return [decode(Layout, raw) for key, raw in view.scan(LAYOUTS, *under(head.number)) if key != own]
+
+
+def drop_content(view: Overlay, policy_id: str, version_id: str) -> None:
+    """Delete a version's nodes, page texts and layout, and the texts that no other version has."""
+    head = read_head(view, policy_id)
+    layout = None if head is None else _layout(view, head, version_id)
+    if head is None or layout is None:
+        return
+    _drop_rows(view, layout)
+    free_texts(view, head, layout.texts, [run for other in _other_layouts(view, head, version_id) for run in other.texts])
+    view.delete(LAYOUTS, _layout_key(head, version_id))
+
+
+def _drop_rows(view: Overlay, layout: Layout) -> None:
+    for tree in (NODES, NODE_IDS, PAGES, PAGE_NUMBERS):
+        view.delete_range(tree, *under(layout.content))
+
+
+def free_texts(view: Overlay, head: Head, runs: Sequence[TextRun], kept: Sequence[TextRun]) -> None:
+    """Delete the texts of runs, but for those whose numbers lie in the runs that are kept."""
+    spans = sorted((run.number, run.number + run.length) for run in kept)
+    for run in runs:
+        start, end = run.number, run.number + run.length
+        for low, high in spans:
+            if high <= start or low >= end:
+                continue
+            if low > start:
+                view.delete_range(TEXTS, two_numbers(head.number, start), two_numbers(head.number, low))
+            start = max(start, high)
+        if start < end:
+            view.delete_range(TEXTS, two_numbers(head.number, start), two_numbers(head.number, end))
+
+
+class KnownTexts:
+    """The texts of an earlier version, by hash and by number."""
+
+    def __init__(self) -> None:
+        self.number_of: dict[bytes, int] = {}
+        self.hash_of: dict[int, bytes] = {}
+
+    def add(self, number: int, digest: bytes) -> None:
+        """Note a text."""
+        self.number_of.setdefault(digest, number)
+        self.hash_of[number] = digest
+
+    def find(self, digest: bytes, following: int) -> int | None:
+        """The number of a text with this hash, the one that continues a run if it has it."""
+        return following if self.hash_of.get(following) == digest else self.number_of.get(digest)
+
+
+def known_texts(
+    view: Overlay, head: Head, policy_id: str, version_id: str
+) -> Generator[None, None, KnownTexts]:
+    """The texts of the version's present content or, if it has none, of the latest version of the policy. Pauses now and
+    then."""
+    known = KnownTexts()
+    layout = _layout(view, head, version_id)
+    if layout is None:
+        low, high = keycode.prefix_range((policy_id,))
+        versions = [decode(Version, raw) for _, raw in view.scan(VERSIONS, low, high)]
+        latest = timeline.latest(versions)
+        layout = None if latest is None else _layout(view, head, latest.version_id)
+    if layout is None:
+        return known
+    for key, row in view.state.scan(NODES, *under(layout.content)):
+        digest = row_text_hash(row)
+        if digest is not None:
+            known.add(layout.text_number(int.from_bytes(key[4:], "big")), digest)
+        if key[-1] == 0:  # every 256th
+            yield
+    for key, row in view.state.scan(PAGES, *under(layout.content)):
+        index = layout.nodes + int.from_bytes(key[4:], "big")
+        known.add(layout.text_number(index), decode(PageRow, row).content_hash)
+    return known
+
+
+class NewContent:
+    """A version's new nodes and page texts as entries of the store's trees.
+
+    Texts that the version before has, by hash, keep their numbers; the others get the policy's next ones, in order. A node
+    without a text takes a number too, which means nothing, so that it does not break a run.
+    """
+
+    def __init__(self, write: ReplaceVersion, head: Head, content: int, known: KnownTexts) -> None:
+        self.version = write.version
+        self.head = head
+        self.content = content
+        self._nodes = write.nodes
+        self._pages = write.pages
+        self._page_hashes = [sha256(page.content.encode()).digest() for page in write.pages]
+        self._new_texts: list[tuple[int, int]] = []  # (number, index)
+        self._next_text = head.next_text
+        self.layout = Layout(content, len(write.nodes), len(write.pages), ())
+        self._known = known
+
+    def number_texts(self) -> Iterator[None]:
+        """Give the texts their numbers; to be called once, before anything else. Pauses now and then."""
+        known = self._known
+        runs: list[TextRun] = []
+        first = start = length = 0
+        hashes = [node.text_hash for node in self._nodes] + self._page_hashes
+        for index, digest in enumerate(hashes):
+            following = start + length
+            if digest is None:
+                number = following if length else self._next_text
+            else:
+                shared = known.find(digest, following)
+                number = self._next_text if shared is None else shared
+                if shared is None:
+                    self._new_texts.append((number, index))
+            if number == self._next_text:
+                self._next_text += 1
+            if index % 256 == 255:
+                yield
+            if length and number == following:
+                length += 1
+                continue
+            if length:
+                runs.append(TextRun(first, start, length))
+            first, start, length = index, number, 1
+        if length:
+            runs.append(TextRun(first, start, length))
+        if self._next_text > MAX_NUMBER:
+            raise Unavailable(f"policy {self.version.policy_id!r} has given out all its text numbers; store it anew")
+        self.layout = msgspec.structs.replace(self.layout, texts=tuple(runs))
+
+    def families(self) -> Iterator[tuple[int, Iterator[Entry]]]:
+        """The trees that get the content, each with its entries in key order."""
+        content = self.content
+        yield NODES, ((two_numbers(content, i), encode_node(node)[0]) for i, node in enumerate(self._nodes))
+        ids = sorted((node.node_id.encode(), i) for i, node in enumerate(self._nodes))
+        yield NODE_IDS, ((number_key(content, name), i.to_bytes(4, "big")) for name, i in ids)
+        yield TEXTS, ((two_numbers(self.head.number, number), encode(self._text(i))) for number, i in self._new_texts)
+        rows = zip(self._pages, self._page_hashes, strict=True)
+        page_rows = (encode(PageRow(page.page, digest, page.extra)) for page, digest in rows)
+        yield PAGES, ((two_numbers(content, i), row) for i, row in enumerate(page_rows))
+        numbers = sorted((page.page, i) for i, page in enumerate(self._pages))
+        yield PAGE_NUMBERS, ((two_numbers(content, page), i.to_bytes(4, "big")) for page, i in numbers)
+
+    def _text(self, index: int) -> str | None:
+        return self._nodes[index].text if index < len(self._nodes) else self._pages[index - len(self._nodes)].content
+
+    def link(self, view: Overlay) -> None:
+        """Take the place of the version's old content. The entries of :meth:`families` are put or linked afterwards."""
+        version = self.version
+        old = _layout(view, self.head, version.version_id)
+        if old is not None:
+            _drop_rows(view, old)
+            kept = [run for other in _other_layouts(view, self.head, version.version_id) for run in other.texts]
+            free_texts(view, self.head, old.texts, [*kept, *self.layout.texts])
+        head = read_head(view, version.policy_id) or self.head
+        head = msgspec.structs.replace(head, next_text=self._next_text, changes=head.changes + 1)
+        view.put(HEADS, version.policy_id.encode(), encode(head))
+        view.put(LAYOUTS, _layout_key(head, version.version_id), encode(self.layout))
+
+
+def amend(view: Overlay, version: Version, nodes: Sequence[Node]) -> None:
+    """Replace nodes of a version, found by their ordinals. Raises NotFound, InvalidInput."""
+    head, layout = live_layout(view, version)
+    prefix = row_prefix(version.policy_id, version.version_id)
+    for node in nodes:
+        key = two_numbers(layout.content, node.ordinal) if 0 <= node.ordinal < layout.nodes else b""
+        old = view.get(NODES, key)
+        if old is None or decode_outline(prefix, old).node_id != node.node_id:
+            raise InvalidInput("there is no such node at this ordinal", field="ordinal", node=node.node_id)
+        row, text = encode_node(node)
+        view.put(NODES, key, row)
+        if node.text_hash != row_text_hash(old):
+            head, layout = _amend_text(view, head, layout, version, node.ordinal, text)
+    view.put(LAYOUTS, _layout_key(head, version.version_id), encode(layout))
+    view.put(HEADS, version.policy_id.encode(), encode(head))
+
+
+def _amend_text(
+    view: Overlay, head: Head, layout: Layout, version: Version, index: int, text: bytes
+) -> tuple[Head, Layout]:
+    """Change a text: in its place, if no other node and no other version has it, else under a new number."""
+    number = layout.text_number(index)
+    others = [run for other in _other_layouts(view, head, version.version_id) for run in other.texts]
+    own = sum(run.number <= number < run.number + run.length for run in layout.texts)
+    if own > 1 or any(run.number <= number < run.number + run.length for run in others):
+        number = head.next_text
+        head = msgspec.structs.replace(head, next_text=number + 1)
+        layout = layout.with_text(index, number)
+    if text == NO_TEXT:
+        view.delete(TEXTS, two_numbers(head.number, number))
+    else:
+        view.put(TEXTS, two_numbers(head.number, number), text)
+    return head, layout

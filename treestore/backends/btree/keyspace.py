@@ -1,0 +1,238 @@
+"""Every tree of the native store: what its keys and values are. All that lies in a store can be found from this page.
+
+    COUNTERS      name                               -> number of 8 bytes: the next policy or content number
+    VERSIONS      (policy id, version id)            -> Version
+    BY_INGESTION  (policy id, ingested at, version id) -> empty
+    HEADS         policy id                          -> Head: the policy's number, its next text number, its changes
+    LAYOUTS       (policy number, version id)        -> Layout: the content number of a version and the map of its texts
+    NODES         (content number, ordinal)          -> a node's row: its fields but policy, version and text
+    NODE_IDS      (content number, node id)          -> ordinal
+    TEXTS         (policy number, text number)       -> a text, of a node or a page
+    PAGES         (content number, position)         -> PageRow: a page text but its content
+    PAGE_NUMBERS  (content number, page)             -> position
+    GROUPS        group id                           -> empty: the groups applied of late
+
+A *content* is the tree that one store call wrote; replacing a version makes a new one, so its rows are written in one run
+and readers of the old one are not disturbed. A version's texts have an index: a node's is its ordinal, a page's is the
+number of nodes plus its position. The layout maps runs of indexes to runs of text numbers, so versions share equal texts.
+
+Keys of numbers are big-endian, 4 bytes each; tuples of others are encoded by :mod:`.engine.keycode`. Values are
+MessagePack.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from struct import Struct
+from typing import Any, NamedTuple
+
+import msgspec
+
+from treestore.backends.btree.engine import keycode
+from treestore.catalog import Table
+from treestore.errors import Corrupted
+from treestore.records import Node, Outline, PageText, Version
+
+COUNTERS, VERSIONS, BY_INGESTION, HEADS, LAYOUTS, NODES, NODE_IDS, TEXTS, PAGES, PAGE_NUMBERS, GROUPS = range(1, 12)
+TREES = {
+    COUNTERS: "counters",
+    VERSIONS: "versions",
+    BY_INGESTION: "versions by ingestion",
+    HEADS: "heads",
+    LAYOUTS: "layouts",
+    NODES: "nodes",
+    NODE_IDS: "node ids",
+    TEXTS: "texts",
+    PAGES: "pages",
+    PAGE_NUMBERS: "page numbers",
+    GROUPS: "groups",
+}
+MAX_NUMBER = 2**32 - 1
+
+NEXT_POLICY, NEXT_CONTENT = b"policy", b"content"
+
+two_numbers = Struct(">II").pack
+"""The key of two numbers, such as (content number, ordinal)."""
+
+
+def number_key(number: int, tail: bytes = b"") -> bytes:
+    """The key of a number and what follows it."""
+    return number.to_bytes(4, "big") + tail
+
+
+def under(number: int) -> tuple[bytes, bytes | None]:
+    """The range of all keys that begin with a number: low inclusive, high exclusive (None: no end)."""
+    return number_key(number), number_key(number + 1) if number < MAX_NUMBER else None
+
+
+# --- plain tables --------------------------------------------------------------------------------------------------------
+
+
+class Family(NamedTuple):
+    """Where the records of a plain table and the entries of its indexes lie."""
+
+    tree: int
+    indexes: dict[str, int]
+
+
+FAMILIES: dict[type[msgspec.Struct], Family] = {Version: Family(VERSIONS, {"ingested": BY_INGESTION})}
+
+
+def index_fields(table: Table, name: str) -> tuple[str, ...]:
+    """The fields of an index's key: its own and those of the primary key that are not among them."""
+    own = table.indexes[name]
+    return own + tuple(column for column in table.key if column not in own)
+
+
+def index_key(table: Table, name: str, record: msgspec.Struct) -> bytes:
+    """The key of a record's entry in an index."""
+    return keycode.encode(tuple(getattr(record, column) for column in index_fields(table, name)))
+
+
+def primary_key(table: Table, name: str, entry: bytes) -> bytes:
+    """The primary key, encoded, of the record that an index entry is about."""
+    values = dict(zip(index_fields(table, name), keycode.decode(entry), strict=True))
+    return keycode.encode(tuple(values[column] for column in table.key))
+
+
+# --- values --------------------------------------------------------------------------------------------------------------
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """A policy: its number in keys, the next text number and how many groups have changed anything of it."""
+
+    number: int
+    next_text: int = 0
+    changes: int = 0
+
+
+class TextRun(NamedTuple):
+    """``length`` texts of a version, from the index ``first`` on, and the number of the first one."""
+
+    first: int
+    number: int
+    length: int
+
+
+class Layout(msgspec.Struct, frozen=True, array_like=True):
+    """Where a version's content lies. ``texts`` are in order of index and without gaps; an index whose node has no text
+    has a number all the same, which may mean nothing or another text."""
+
+    content: int
+    nodes: int
+    pages: int
+    texts: tuple[TextRun, ...]
+
+    def text_number(self, index: int) -> int:
+        """The number of the text with this index."""
+        runs = self.texts
+        run = runs[bisect_right(runs, index, key=_first) - 1]
+        return run.number + index - run.first
+
+    def with_text(self, index: int, number: int) -> Layout:
+        """The layout with another number for one text."""
+        runs: list[TextRun] = []
+        for run in self.texts:
+            if run.first <= index < run.first + run.length:
+                before = index - run.first
+                parts = (
+                    TextRun(run.first, run.number, before),
+                    TextRun(index, number, 1),
+                    TextRun(index + 1, run.number + before + 1, run.length - before - 1),
+                )
+                runs += [part for part in parts if part.length]
+            else:
+                runs.append(run)
+        return msgspec.structs.replace(self, texts=tuple(runs))
+
+
+def _first(run: TextRun) -> int:
+    return run.first
+
+
+class PageRow(msgspec.Struct, frozen=True, array_like=True):
+    """A page text but its content; ``content_hash`` is the content's SHA-256."""
+
+    page: int
+    content_hash: bytes
+    extra: dict[str, Any] | None = None
+
+
+_encoder = msgspec.msgpack.Encoder()
+encode = _encoder.encode
+_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+
+
+def decode(kind: type[msgspec.Struct], raw: bytes) -> Any:
+    """A record or value from its bytes. Raises Corrupted."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
+    try:
+        return decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Corrupted(f"a stored {kind.__name__} can't be decoded: {error}") from error
+
+
+# --- rows of nodes -------------------------------------------------------------------------------------------------------
+# A node is stored as the MessagePack array that msgspec makes of it, without the array's header and its first two fields
+# (policy and version), which are put in front again for reading, and without its last one (the text), which lies apart. So
+# one decoding makes an Outline of header and row, or a Node of header, row and text.
+
+NO_TEXT = b"\xc0"
+_HEADER = 3  # bytes of an array's header for 16 to 65,535 fields
+_HASH_MARK = b"\xc4\x20"  # in front of 32 bytes
+
+_decode_outline = msgspec.msgpack.Decoder(Outline).decode
+_decode_node = msgspec.msgpack.Decoder(Node).decode
+
+
+class Prefix(NamedTuple):
+    """What is put in front of a version's rows: for outlines, for whole nodes."""
+
+    outline: bytes
+    node: bytes
+
+
+def row_prefix(policy_id: str, version_id: str) -> Prefix:
+    """The beginning of the array of each node of a version."""
+    names = encode(policy_id) + encode(version_id)
+    outline, node = len(Outline.__struct_fields__), len(Node.__struct_fields__)
+    return Prefix(b"\xdc" + outline.to_bytes(2, "big") + names, b"\xdc" + node.to_bytes(2, "big") + names)
+
+
+def encode_node(node: Node) -> tuple[bytes, bytes]:
+    """A node's row, and its text as MessagePack (NO_TEXT for none)."""
+    raw = encode(node)
+    text = encode(node.text)
+    start = _HEADER + len(encode(node.policy_id)) + len(encode(node.version_id))
+    return raw[start : len(raw) - len(text)], text
+
+
+def decode_outline(prefix: Prefix, row: bytes) -> Outline:
+    """A node without its text. Raises Corrupted."""
+    try:
+        return _decode_outline(prefix.outline + row)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Corrupted(f"a stored node can't be decoded: {error}") from error
+
+
+def decode_node(prefix: Prefix, row: bytes, text: bytes) -> Node:
+    """A whole node. Raises Corrupted."""
+    try:
+        return _decode_node(b"".join((prefix.node, row, text)))
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Corrupted(f"a stored node can't be decoded: {error}") from error
+
+
+def row_text_hash(row: bytes) -> bytes | None:
+    """The ``text_hash`` of a row, which is its last field, without decoding the others."""
+    return row[-32:] if row[-34:-32] == _HASH_MARK else None
+
+
+def page_of(row: PageRow, content: bytes) -> PageText:
+    """A page text from its row and its content in MessagePack. Raises Corrupted."""
+    try:
+        return PageText(page=row.page, content=msgspec.msgpack.decode(content, type=str), extra=row.extra)
+    except msgspec.MsgspecError as error:
+        raise Corrupted(f"the stored text of page {row.page} can't be decoded: {error}") from error

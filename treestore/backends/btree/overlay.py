@@ -1,0 +1,73 @@
+"""A state of the engine with a group's changes on top, while the group is resolved."""
+
+from __future__ import annotations
+
+from treestore.backends.btree.engine.format import MAX_KEY
+from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.engine.recovery import TreeChange
+from treestore.backends.btree.engine.tree import Graft
+from treestore.errors import InvalidInput
+
+Entry = tuple[bytes, bytes]
+
+
+class Overlay:
+    """A state as a group sees it that has changed some of it already."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._puts: dict[int, dict[bytes, bytes | None]] = {}
+        self._ranges: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        self._grafts: dict[int, list[Graft]] = {}
+
+    def get(self, tree: int, key: bytes) -> bytes | None:
+        """The value of a key now."""
+        puts = self._puts.get(tree)
+        if puts is not None and key in puts:
+            return puts[key]
+        return None if self._deleted(tree, key) else self.state.get(tree, key)
+
+    def _deleted(self, tree: int, key: bytes) -> bool:
+        return any(low <= key and (high is None or key < high) for low, high in self._ranges.get(tree, ()))
+
+    def scan(self, tree: int, low: bytes, high: bytes | None) -> list[Entry]:
+        """The entries of a range now, in order. Leaves that are linked by this group are not seen."""
+        found = {key: raw for key, raw in self.state.scan(tree, low, high) if not self._deleted(tree, key)}
+        for key, value in self._puts.get(tree, {}).items():
+            if low <= key and (high is None or key < high):
+                if value is None:
+                    found.pop(key, None)
+                else:
+                    found[key] = value
+        return sorted(found.items())
+
+    def put(self, tree: int, key: bytes, value: bytes) -> None:
+        """Set a key. Raises InvalidInput for a key too long to be stored."""
+        if len(key) > MAX_KEY:
+            raise InvalidInput(f"a key of {len(key)} bytes is longer than {MAX_KEY}")
+        self._puts.setdefault(tree, {})[key] = value
+
+    def delete(self, tree: int, key: bytes) -> None:
+        """Remove a key, if it is there."""
+        self._puts.setdefault(tree, {})[key] = None
+
+    def delete_range(self, tree: int, low: bytes, high: bytes | None) -> None:
+        """Remove all keys of a range."""
+        puts = self._puts.get(tree, {})
+        for key in [key for key in puts if low <= key and (high is None or key < high)]:
+            del puts[key]
+        self._ranges.setdefault(tree, []).append((low, high))
+
+    def graft(self, tree: int, new: Graft) -> None:
+        """Link leaves that a bulk load wrote."""
+        self._grafts.setdefault(tree, []).append(new)
+
+    def changes(self) -> list[TreeChange]:
+        """All of it, for the engine."""
+        found = []
+        for tree in sorted(self._puts.keys() | self._ranges.keys() | self._grafts.keys()):
+            puts = self._puts.get(tree, {})
+            keys = sorted(puts)
+            values = [puts[key] for key in keys]
+            found.append(TreeChange(tree, keys, values, self._ranges.get(tree, []), self._grafts.get(tree, [])))
+        return found

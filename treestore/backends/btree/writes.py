@@ -1,0 +1,200 @@
+"""Write groups resolved to changes of the engine's trees.
+
+A group is resolved against the newest state, inside its commit: the overlay shows the state with what earlier writes of the
+group have done, and collects it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+
+import msgspec
+
+from treestore.backends.btree.content import (
+    NewContent,
+    amend,
+    drop_content,
+    known_texts,
+    live_layout,
+    read_head,
+)
+from treestore.backends.btree.engine import keycode
+from treestore.backends.btree.engine.bulk import finished
+from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.keyspace import (
+    COUNTERS,
+    GROUPS,
+    HEADS,
+    MAX_NUMBER,
+    NEXT_CONTENT,
+    NEXT_POLICY,
+    Head,
+    decode,
+    encode,
+    index_key,
+)
+from treestore.backends.btree.overlay import Overlay
+from treestore.backends.btree.reads import family_of
+from treestore.catalog import TABLES
+from treestore.errors import Unavailable
+from treestore.operations import (
+    Absent,
+    AmendNodes,
+    Delete,
+    DeleteRange,
+    DropVersion,
+    Expectation,
+    Present,
+    Put,
+    RangeEmpty,
+    ReplaceVersion,
+    Write,
+)
+from treestore.records import Version
+
+GROUP_IDS_KEPT_SECONDS = 3600
+_FORGET_EVERY = 256  # groups between two removals of old group ids
+
+
+def unmet(view: Overlay, expects: Expectation) -> str | None:
+    """Why an expectation does not hold; None if it does."""
+    tree = family_of(expects.record).tree
+    name = TABLES[expects.record].name
+    if isinstance(expects, RangeEmpty):
+        found = view.scan(tree, *keycode.prefix_range(expects.prefix))
+        return f"{name} has records under {expects.prefix!r}" if found else None
+    raw = view.get(tree, keycode.encode(expects.key))
+    if isinstance(expects, Absent):
+        return None if raw is None else f"{name} {expects.key!r} exists"
+    if raw is None:
+        return f"{name} {expects.key!r} does not exist"
+    if isinstance(expects, Present):
+        return None
+    if getattr(decode(expects.record, raw), expects.field) != expects.value:
+        return f"{name} {expects.key!r}: {expects.field} was changed meanwhile"
+    return None
+
+
+def remember(view: Overlay, group_id: bytes) -> bool:
+    """Note a group's id; False if it is there already. From time to time the ids older than an hour are forgotten: they
+    begin with the milliseconds of their making."""
+    if view.get(GROUPS, group_id) is not None:
+        return False
+    view.put(GROUPS, group_id, b"")
+    if view.state.lsn % _FORGET_EVERY == 0:
+        oldest = int((time.time() - 2 * GROUP_IDS_KEPT_SECONDS) * 1000)
+        view.delete_range(GROUPS, b"", oldest.to_bytes(6, "big"))
+    return True
+
+
+class Numbers:
+    """Numbers of policies and contents, each given once: from the newest state's counters, or beyond what was given and is
+    not committed yet."""
+
+    def __init__(self) -> None:
+        self._next: dict[bytes, int] = {}
+        self._lock = threading.Lock()
+
+    def take(self, state: State, counter: bytes) -> int:
+        """The next number. Raises Unavailable where there is none left."""
+        raw = state.get(COUNTERS, counter)
+        with self._lock:
+            number = max(self._next.get(counter, 1), int.from_bytes(raw, "big") if raw else 1)
+            if number > MAX_NUMBER:
+                raise Unavailable(f"the store has given out all its {counter.decode()} numbers; copy it to a new one")
+            self._next[counter] = number + 1
+        return number
+
+
+def _note(view: Overlay, counter: bytes, number: int) -> None:
+    """Make it durable with the group that this number was given."""
+    raw = view.get(COUNTERS, counter)
+    if raw is None or int.from_bytes(raw, "big") <= number:
+        view.put(COUNTERS, counter, (number + 1).to_bytes(8, "big"))
+
+
+def apply(view: Overlay, write: Write, numbers: Numbers) -> None:
+    """One write. Raises InvalidInput, NotFound, Unavailable; the overlay is not to be used then."""
+    match write:
+        case Put(record):
+            put_record(view, record)
+        case Delete(record, key):
+            _delete(view, record, keycode.encode(key))
+        case DeleteRange(record, prefix):
+            for raw, _ in view.scan(family_of(record).tree, *keycode.prefix_range(prefix)):
+                _delete(view, record, raw)
+        case ReplaceVersion():
+            new = finished(lay_out(view, write, numbers))
+            link(view, new)
+            for tree, entries in new.families():
+                for entry, value in entries:
+                    view.put(tree, entry, value)
+        case AmendNodes(version, nodes):
+            amend(view, version, nodes)
+            put_record(view, version)
+        case DropVersion(version):
+            live_layout(view, version)
+            drop_content(view, version.policy_id, version.version_id)
+            put_record(view, version)
+
+
+def lay_out(view: Overlay, write: ReplaceVersion, numbers: Numbers) -> Generator[None, None, NewContent]:
+    """The content of a version with its numbers, not yet written anywhere. Pauses now and then."""
+    policy_id, version_id = write.version.policy_id, write.version.version_id
+    head = read_head(view, policy_id) or Head(numbers.take(view.state, NEXT_POLICY))
+    known = yield from known_texts(view, head, policy_id, version_id)
+    new = NewContent(write, head, numbers.take(view.state, NEXT_CONTENT), known)
+    yield from new.number_texts()
+    return new
+
+
+def link(view: Overlay, new: NewContent) -> None:
+    """Put the version's facts and let the new content take the place of the old one."""
+    new.link(view)
+    _note(view, NEXT_POLICY, new.head.number)
+    _note(view, NEXT_CONTENT, new.content)
+    put_record(view, new.version)
+
+
+def _delete(view: Overlay, record: type[msgspec.Struct], key: bytes) -> None:
+    if record is Version:
+        drop_content(view, *keycode.decode(key))
+    delete_record(view, record, key)
+
+
+# --- records and heads ---------------------------------------------------------------------------------------------------
+
+
+def _changed(view: Overlay, policy_id: str) -> None:
+    """Something of the policy changes: rewrite its head, so that nobody goes on with what was read before."""
+    head = read_head(view, policy_id)
+    if head is not None:
+        view.put(HEADS, policy_id.encode(), encode(msgspec.structs.replace(head, changes=head.changes + 1)))
+
+
+def put_record(view: Overlay, record: msgspec.Struct) -> None:
+    """Insert or replace a record of a plain table with its index entries."""
+    family, table = family_of(type(record)), TABLES[type(record)]
+    key = keycode.encode(table.key_of(record))
+    delete_record(view, type(record), key)
+    view.put(family.tree, key, encode(record))
+    for name, tree in family.indexes.items():
+        view.put(tree, index_key(table, name, record), b"")
+    if isinstance(record, Version):
+        _changed(view, record.policy_id)
+
+
+def delete_record(view: Overlay, record: type[msgspec.Struct], key: bytes) -> None:
+    """Delete a record of a plain table, if it is there, with its index entries."""
+    family, table = family_of(record), TABLES[record]
+    raw = view.get(family.tree, key)
+    if raw is None:
+        return
+    old = decode(record, raw)
+    view.delete(family.tree, key)
+    for name, tree in family.indexes.items():
+        view.delete(tree, index_key(table, name, old))
+    if isinstance(old, Version):
+        _changed(view, old.policy_id)
