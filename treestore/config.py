@@ -59,7 +59,8 @@ Source = Literal["default", "environment", "unknown variable"]
 class Shown(msgspec.Struct, frozen=True):
     """One setting as it may be printed: its variable, its value with secrets masked, and where the value came from.
 
-    ``unknown variable``: the environment holds a variable of our prefix that nothing reads, most likely a slip of the pen. Its value is not shown, as nobody knows what it holds.
+    ``unknown variable``: the environment holds a variable of our prefix that nothing reads, most likely a slip of the pen.
+    Its value is not shown, as nobody knows what it holds.
     """
 
     variable: str
@@ -99,10 +100,6 @@ def masked(text: str) -> str:
     return _PASSWORD_OPTION.sub(r"\g<before>***", _PASSWORD.sub(r"\g<before>***", text))
 
 
-def _parse_text(text: str, name: str) -> str:
-    return text
-
-
 def _parse_int(text: str, name: str) -> int:
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
         raise InvalidInput(f"must be a whole number, not {text[:40]!r}", field=name)
@@ -136,7 +133,7 @@ def _check_seconds(value: Any, name: str) -> None:
 
 
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
-    "url": _parse_text,
+    "url": lambda text, _: text,
     "cache_size_mb": _parse_int,
     "checkpoint_interval_seconds": _parse_float,
     "wal_file_size_mb": _parse_int,

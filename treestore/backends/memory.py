@@ -14,7 +14,7 @@ import threading
 import time
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ import msgspec
 
 from treestore.catalog import TABLES, Table
 from treestore.config import Settings
-from treestore.errors import Closed, Conflict, InvalidInput, NotFound, Unavailable
+from treestore.errors import Closed, Conflict, InvalidInput, Unavailable
 from treestore.operations import (
     Absent,
     AmendNodes,
@@ -36,7 +36,6 @@ from treestore.operations import (
     DeleteRange,
     DropVersion,
     Expectation,
-    FieldEquals,
     Get,
     GetNodes,
     GetVersion,
@@ -284,7 +283,7 @@ def _scan(state: _State, ask: Scan[T]) -> list[T]:
     return [_detached(rows.records[key]) for key in ordered[: ask.limit]]
 
 
-def _stats(state: _State, ask: Stats) -> StoreStats:
+def _stats(state: _State) -> StoreStats:
     return StoreStats(
         documents=len({policy_id for policy_id, _ in state.contents}),
         versions=len(state.contents),
@@ -294,7 +293,7 @@ def _stats(state: _State, ask: Stats) -> StoreStats:
     )
 
 
-def _check(state: _State, ask: Check) -> CheckReport:
+def _check(state: _State) -> CheckReport:
     problems = [problem for rows in state.rows.values() for problem in rows.problems()]
     counts = {"versions": len(state.rows[Version].records), "nodes": 0, "pages": 0}
     for key, version in state.rows[Version].records.items():
@@ -310,12 +309,8 @@ def _check(state: _State, ask: Check) -> CheckReport:
     return CheckReport(ok=not problems, problems=problems, counts=counts)
 
 
-def _backup(state: _State, ask: Backup) -> int:
+def _refuse_backup() -> int:
     raise Unavailable("a memory store has no folder to back up; its documents can be exported")
-
-
-def _compact(state: _State, ask: Compact) -> int:
-    return 0
 
 
 _READS: dict[type[Operation[Any]], Callable[[_State, Any], Any]] = {
@@ -328,10 +323,10 @@ _READS: dict[type[Operation[Any]], Callable[[_State, Any], Any]] = {
     PageTexts: _page_texts,
     Get: _get,
     Scan: _scan,
-    Stats: _stats,
-    Check: _check,
-    Backup: _backup,
-    Compact: _compact,
+    Stats: lambda state, _: _stats(state),
+    Check: lambda state, _: _check(state),
+    Backup: lambda _state, _: _refuse_backup(),
+    Compact: lambda _state, _: 0,
 }
 
 

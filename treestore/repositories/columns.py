@@ -94,16 +94,14 @@ def _optional_object(value: object, column: str) -> dict[str, Any] | None:
 def _envelope(value: object) -> Envelope | None:
     if value is None:
         return None
+    shapes, shown = get_args(Shape), rules.shown
     if not isinstance(value, Envelope):
-        raise InvalidInput(
-            f"must be an Envelope, as treestore.pageindex.read gives it, not {rules.shown(value)}", field="pageindex"
-        )
-    if value.shape not in get_args(Shape):
-        raise InvalidInput(
-            f"must be one of {', '.join(get_args(Shape))}, not {rules.shown(value.shape)}", field="pageindex.shape"
-        )
+        rule = f"must be an Envelope, as treestore.pageindex.read gives it, not {shown(value)}"
+        raise InvalidInput(rule, field="pageindex")
+    if value.shape not in shapes:
+        raise InvalidInput(f"must be one of {', '.join(shapes)}, not {shown(value.shape)}", field="pageindex.shape")
     if not isinstance(value.generated_ids, bool):
-        raise InvalidInput(f"must be True or False, not {rules.shown(value.generated_ids)}", field="pageindex.generated_ids")
+        raise InvalidInput(f"must be True or False, not {shown(value.generated_ids)}", field="pageindex.generated_ids")
     return Envelope(
         shape=value.shape,
         fields=rules.check_json_object(value.fields, "pageindex.fields"),

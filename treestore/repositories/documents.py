@@ -8,7 +8,7 @@ now, or the latest where none is in effect yet.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date as Date
+from datetime import date
 from typing import Any, Never
 
 import msgspec
@@ -69,10 +69,10 @@ class Documents(Repository[D]):
         markdown_ptr: str = "",
         tree_json_ptr: str = "",
         source_url: str | None = None,
-        effective_date: Date | None = None,
-        revision_date: Date | None = None,
+        effective_date: date | None = None,
+        revision_date: date | None = None,
         tree_validated_by: str | None = None,
-        tree_validated_at: Date | None = None,
+        tree_validated_at: date | None = None,
         metadata: dict[str, Any] | None = None,
         description: str = "",
         created_by: str = "",
@@ -266,10 +266,10 @@ class Documents(Repository[D]):
         *,
         version_id: str | None = None,
         title: str | UnsetType = UNSET,
-        summary: str | None | UnsetType = UNSET,
-        text: str | None | UnsetType = UNSET,
+        summary: str | UnsetType | None = UNSET,
+        text: str | UnsetType | None = UNSET,
         validation_status: ValidationStatus | UnsetType = UNSET,
-        metadata: dict[str, Any] | None | UnsetType = UNSET,
+        metadata: dict[str, Any] | UnsetType | None = UNSET,
         **unknown: Never,
     ) -> Plan[Node]:
         """Amend a node in place and return it as it is then. ``None`` makes a summary, text or metadata absent.

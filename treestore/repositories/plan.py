@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from datetime import datetime
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
@@ -131,7 +131,7 @@ class Repository(Generic[D]):
 
 
 class verb(Generic[P, R]):  # noqa: N801 - reads as the decorator that it is
-    """Makes a repository's plan a method: on a sync repository it returns the result, on an async one an awaitable."""
+    """Makes a repository's plan a method: on a sync repository it returns the result, on an async one a coroutine."""
 
     def __init__(self, plan: Callable[Concatenate[Any, P], Plan[R]]) -> None:
         self.plan = plan
@@ -145,7 +145,7 @@ class verb(Generic[P, R]):  # noqa: N801 - reads as the decorator that it is
     @overload
     def __get__(self, repository: Repository[SyncDriver], owner: type) -> Callable[P, R]: ...
     @overload
-    def __get__(self, repository: Repository[AsyncDriver], owner: type) -> Callable[P, Awaitable[R]]: ...
+    def __get__(self, repository: Repository[AsyncDriver], owner: type) -> Callable[P, Coroutine[Any, Any, R]]: ...
     def __get__(self, repository: Any, owner: type) -> Any:
         if repository is None:
             return self

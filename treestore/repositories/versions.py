@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date as Date
+from datetime import date
 
 from treestore.errors import Conflict
 from treestore.operations import GetVersion, InEffect, Latest, Put, Scan, WriteGroup
@@ -45,7 +45,7 @@ class Versions(Repository[D]):
         return (yield from ask(GetVersion(policy_id, Latest())))
 
     @verb
-    def get_version_as_of(self, policy_id: str, date: Date, known_at: Date | None = None) -> Plan[Version]:
+    def get_version_as_of(self, policy_id: str, date: date, known_at: date | None = None) -> Plan[Version]:
         """The version in effect at ``date``, or at the end of that day; as known at ``known_at``, if given.
 
         A version is in effect from its effective date (its ingestion, where it has none) until the next one's; of equal
@@ -58,7 +58,7 @@ class Versions(Repository[D]):
         return (yield from ask(GetVersion(policy_id, InEffect(at, known))))
 
     @verb
-    def set_effective_date(self, policy_id: str, version_id: str, date: Date) -> Plan[Version]:
+    def set_effective_date(self, policy_id: str, version_id: str, date: date) -> Plan[Version]:
         """Say from when a version is in effect; returns the version as it is then.
 
         The date is appended to the version's facts, so that earlier knowledge stays answerable. The date that it has
