@@ -1,0 +1,73 @@
+"""The verbs on a whole store: its counts, its soundness, its copies, its size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from treestore.cli.options import Json, Store, opened, refuse
+from treestore.cli.output import printable, write, write_fields, write_json
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register this file's verbs."""
+    for verb in (stats, check, backup, compact):
+        app.command()(verb)
+
+
+def stats(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
+    """Show counts over the whole store."""
+    with opened(context, store) as target:
+        found = target.stats()
+    if as_json:
+        write_json(found)
+        return
+    figures: dict[str, object] = {
+        "documents": found.documents,
+        "versions": found.versions,
+        "nodes": found.nodes,
+        "size bytes": found.size_bytes,
+        **{name.replace("_", " "): value for name, value in found.backend.items()},
+    }
+    write_fields((name, str(value)) for name, value in figures.items())
+
+
+def check(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
+    """Prove the whole store sound: structure, indexes and hashes. Exit status 1 if it is not."""
+    with opened(context, store) as target:
+        report = target.check()
+    if as_json:
+        write_json(report)
+    elif report.ok:
+        write("sound: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items()) + "\n")
+    else:
+        write("".join(f"{printable(problem)}\n" for problem in report.problems))
+    if not report.ok:
+        refuse(f"the check found {len(report.problems)} problems", status=1)
+
+
+def backup(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.", show_default=False)],
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Copy one committed moment of the store to a new folder."""
+    with opened(context, store) as target:
+        size = target.backup(folder)
+    if as_json:
+        write_json({"folder": str(folder), "size_bytes": size})
+    else:
+        write(f"copied {size} bytes to {printable(str(folder))}\n")
+
+
+def compact(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
+    """Rewrite the store without its free space."""
+    with opened(context, store) as target:
+        freed = target.compact()
+    if as_json:
+        write_json({"freed_bytes": freed})
+    else:
+        write(f"gave back {freed} bytes\n")

@@ -1,0 +1,83 @@
+"""The arguments and options that verbs share, and the opening of the store that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from treestore.cli.output import say
+from treestore.errors import NotAStore
+
+if TYPE_CHECKING:
+    from treestore.repositories.plan import SyncDriver
+    from treestore.store import TreeStore
+
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="btree:///relative/folder, btree:////absolute/folder or memory://. "
+        "Without it: TREESTORE_URL, else btree:///treestore-data.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print records as JSON, alone on stdout.")]
+Policy = Annotated[str, typer.Argument(metavar="POLICY", help="Id of the policy.", show_default=False)]
+NodeId = Annotated[str, typer.Argument(metavar="NODE", help="Id of the node.", show_default=False)]
+OptionalNodeId = Annotated[
+    str | None, typer.Argument(metavar="[NODE]", help="Id of the node; without it the roots are meant.", show_default=False)
+]
+VersionId = Annotated[
+    str | None,
+    typer.Option(
+        "--version",
+        metavar="ID",
+        help="The version. Without it: the one in effect now, or the latest where none is yet.",
+        show_default=False,
+    ),
+]
+
+
+def parse_date(text: str) -> date:
+    """A date, or a date and a time (UTC unless it says otherwise), in ISO 8601."""
+    for kind in (date, datetime):
+        try:
+            return kind.fromisoformat(text)
+        except ValueError:
+            continue
+    raise typer.BadParameter(f"{text[:60]!r} is no ISO date (2026-11-20) or time (2026-11-20T08:00:00Z)")
+
+
+@contextmanager
+def opened(context: typer.Context, store: str | None, *, create: bool = False) -> Generator[TreeStore[SyncDriver]]:
+    """The store that the options name, open. ``create``: it is made if it does not exist; a verb that reads never does.
+
+    To read where no store is ends the command with status 1.
+    """
+    import treestore
+
+    try:
+        target = treestore.open_sync(store_url(context, store), create=create)
+    except NotAStore as error:
+        if create:
+            raise
+        refuse(str(error), status=1)
+    with target:
+        yield target
+
+
+def store_url(context: typer.Context, store: str | None) -> str | None:
+    """The URL given after the verb, else the one given before it, else None."""
+    before: str | None = context.obj
+    return before if store is None else store
+
+
+def refuse(message: str, *, status: int) -> NoReturn:
+    """End the command with one line and this status."""
+    say(message)
+    raise typer.Exit(status)

@@ -1,0 +1,174 @@
+"""How records are shown: aligned text for a reader, or JSON alone for a program.
+
+The text is the same in a terminal and in a pipe, but for colours and for long titles, which a terminal shows shortened; ids
+are never shortened. What could steer a terminal (control characters, overrides of the direction of writing) is escaped,
+since stored texts come from anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime, time
+from typing import Any
+
+import msgspec
+import typer
+
+STYLED_LINES = 2000
+"""Colouring a line takes a tenth of a millisecond; from so many lines on they are written plain."""
+
+BROKEN_PIPE = 128 + 13
+"""The status of a command whose reader went away, as the shell reports one that SIGPIPE ended."""
+
+_STEERING = r"\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+_UNSAFE = re.compile(rf"[\x00-\x1f\ud800-\udfff{_STEERING}]")
+_UNSAFE_IN_TEXT = re.compile(rf"[\x00-\x08\x0b-\x1f\ud800-\udfff{_STEERING}]")
+_UNSAFE_IN_JSON = re.compile(rf"[{_STEERING}]")
+_NOT_ASCII = re.compile(r"[^\x00-\x7e]")
+
+Row = Sequence[str]
+
+
+def printable(text: str) -> str:
+    """The text on one line, every character that could steer a terminal escaped."""
+    return _UNSAFE.sub(_escaped, text)
+
+
+def printable_text(text: str) -> str:
+    """The text with its lines and tabs, every other character that could steer a terminal escaped."""
+    return _UNSAFE_IN_TEXT.sub(_escaped, text.replace("\r\n", "\n"))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def moment(value: datetime | None) -> str:
+    """A time as text: the day alone where it is the start of one, else to the second. "-" for none."""
+    if value is None:
+        return "-"
+    if value.time() == time():
+        return value.date().isoformat()
+    return value.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds") + "Z"
+
+
+def write(text: str) -> None:
+    """Write to stdout at once, so that a line that was seen is true. Ends quietly if nobody reads any more."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still flushes at exit goes nowhere
+        raise typer.Exit(BROKEN_PIPE) from None
+
+
+def say(message: str) -> None:
+    """One line to stderr."""
+    sys.stderr.write(f"treestore: {printable(message)}\n")
+    sys.stderr.flush()
+
+
+# --- JSON ----------------------------------------------------------------------------------------------------------------
+
+
+def write_json(value: object) -> None:
+    """Records (or lists of them) as one JSON document: objects by field, bytes in hex, times in ISO 8601."""
+    encoded = msgspec.json.format(msgspec.json.encode(_plain(value)), indent=2)
+    write_json_text(encoded.decode() + "\n")
+
+
+def write_json_text(text: str) -> None:
+    """JSON that is text already. What could steer a terminal can only stand inside a string, so it is escaped there."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "").replace("_", "")
+    write((_UNSAFE_IN_JSON if encoding == "utf8" else _NOT_ASCII).sub(_json_escaped, text))
+
+
+def _json_escaped(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+
+
+def _plain(value: object) -> object:
+    """Records as dicts. It goes only as deep as records hold records (a listing, a version, its facts)."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list | tuple) and value and isinstance(value[0], msgspec.Struct | dict):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: _plain(entry) if isinstance(entry, msgspec.Struct | bytes) else entry for key, entry in value.items()}
+    return value
+
+
+# --- text ----------------------------------------------------------------------------------------------------------------
+
+
+def write_table(headings: Row, rows: Iterable[Row], *, shorten: int | None = None) -> None:
+    """Aligned columns, the first in colour. ``shorten`` is the column that gives way where a terminal is too narrow."""
+    from rich.cells import cell_len
+
+    cells = [[printable(cell) for cell in row] for row in rows]
+    columns = range(len(headings))
+    widths = [max([len(headings[i]), *(cell_len(row[i]) for row in cells)]) for i in columns]
+    if shorten is not None and sys.stdout.isatty():
+        others = sum(widths) - widths[shorten] + 2 * (len(headings) - 1)
+        widths[shorten] = min(widths[shorten], max(shutil.get_terminal_size().columns - others, 20))
+        for row in cells:
+            row[shorten] = _fitted(row[shorten], widths[shorten])
+    padded = [[row[i] + " " * (widths[i] - cell_len(row[i])) for i in columns] for row in [list(headings), *cells]]
+    styles = ["bold", *["cyan"] * len(cells)]
+    write_lines([(row[0], "  " + "  ".join(row[1:])) for row in padded], styles)
+
+
+def _fitted(text: str, width: int) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def write_tree(nodes: Sequence[Any], first_depth: int) -> None:
+    """Nodes in document order, one line each, indented by their level below ``first_depth``."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    lines = []
+    for node in nodes:
+        start = "  " * (node.depth - first_depth) + printable(node.node_id)
+        title, place = printable(node.title), place_of(node)
+        if width is not None:
+            title = _fitted(title, max(width - len(start) - len(place) - 6, 20))
+        lines.append((start, "  " + title + (f"  [{place}]" if place else "")))
+    write_lines(lines, ["cyan"] * len(lines))
+
+
+def place_of(node: Any) -> str:
+    """Where in its source a node stands, as text: pages or a line; empty if it does not say."""
+    if node.page_start is not None:
+        return f"page {node.page_start}" if node.page_start == node.page_end else f"pages {node.page_start}-{node.page_end}"
+    return "" if node.line_num is None else f"line {node.line_num}"
+
+
+def write_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Names and values, one per line, aligned."""
+    shown = [(name, printable(value)) for name, value in fields]
+    width = max((len(name) for name, _ in shown), default=0)
+    write_lines([(name.ljust(width), f"  {value}") for name, value in shown], ["bold"] * len(shown))
+
+
+def write_lines(lines: Sequence[tuple[str, str]], styles: Sequence[str]) -> None:
+    """Lines of two parts, of which the first is styled on a terminal. The parts are printable already."""
+    if not sys.stdout.isatty() or len(lines) > STYLED_LINES:
+        write("".join(f"{(start + rest).rstrip()}\n" for start, rest in lines))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(soft_wrap=True)
+    with console.capture() as captured:
+        for (start, rest), style in zip(lines, styles, strict=True):
+            console.print(Text.assemble((start, style), rest.rstrip()))
+    write(captured.get())
