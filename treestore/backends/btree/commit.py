@@ -65,15 +65,24 @@ class Committer:
             self._queue.append(job)
         with self._engine.writer:
             if not job.done:
-                self._finish(self._begin())
+                self._run(self._waiting())
         if job.error is not None:
             raise job.error
 
-    def _begin(self) -> Batch:
-        """All that wait, as a batch. The caller holds ``writer``."""
+    def _waiting(self) -> list[Job]:
+        """All jobs of the queue. The caller holds ``writer`` and commits them."""
         with self._queueing:
             jobs, self._queue = self._queue, []
-        return self._engine.begin(jobs)
+        return jobs
+
+    def _run(self, jobs: list[Job]) -> None:
+        try:
+            self._finish(self._engine.begin(jobs))
+        except BaseException as error:
+            self._engine.interrupted(jobs, error)
+            raise
+        finally:
+            _tell(jobs)
 
     def _finish(self, batch: Batch) -> None:
         start = time.perf_counter()
@@ -81,9 +90,6 @@ class Committer:
         self._engine.finish(batch)
         if written:
             self.sync_seconds += _WEIGHT * (time.perf_counter() - start - self.sync_seconds)
-        for job in batch.jobs:
-            if isinstance(job, _AsyncJob):
-                _call(job)
 
     # --- event loops -----------------------------------------------------------------------------------------------------
 
@@ -106,16 +112,21 @@ class Committer:
         if not writer.acquire(blocking=False):
             self._submit(self._in_thread)
             return
-        inline = self.sync_seconds < INLINE_SYNC_SECONDS
-        try:
-            batch = self._begin()
-            if inline:
-                self._finish(batch)
-            else:
-                self._submit(self._finish_in_thread, batch)
-        finally:
-            if inline:
+        jobs = self._waiting()
+        if self.sync_seconds < INLINE_SYNC_SECONDS:
+            try:
+                self._run(jobs)
+            finally:
                 writer.release()
+            return
+        try:
+            batch = self._engine.begin(jobs)
+        except BaseException as error:
+            self._engine.interrupted(jobs, error)
+            _tell(jobs)
+            writer.release()
+            raise
+        self._submit(self._finish_in_thread, batch)
 
     def _submit(self, work: Callable[..., None], *arguments: Batch) -> None:
         try:
@@ -125,22 +136,28 @@ class Committer:
 
     def _in_thread(self) -> None:
         with self._engine.writer:
-            self._finish(self._begin())
+            self._run(self._waiting())
 
     def _finish_in_thread(self, batch: Batch) -> None:
         try:
             self._finish(batch)
+        except BaseException as error:
+            self._engine.interrupted(batch.jobs, error)
+            raise
         finally:
+            _tell(batch.jobs)
             self._engine.writer.release()
 
 
-def _call(job: _AsyncJob) -> None:
-    """Tell an asynchronous job's caller, from whatever thread."""
+def _tell(jobs: list[Job]) -> None:
+    """Wake the asynchronous callers of finished jobs, from whatever thread."""
     try:
         running = asyncio.get_running_loop()
     except RuntimeError:
         running = None
-    if running is job.loop:
-        job.tell()
-    elif not job.loop.is_closed():
-        job.loop.call_soon_threadsafe(job.tell)
+    for job in jobs:
+        if isinstance(job, _AsyncJob) and job.done:
+            if running is job.loop:
+                job.tell()
+            elif not job.loop.is_closed():
+                job.loop.call_soon_threadsafe(job.tell)

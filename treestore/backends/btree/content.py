@@ -113,7 +113,9 @@ def free_texts(view: Overlay, head: Head, runs: Sequence[TextRun], kept: Sequenc
 class KnownTexts:
     """The texts of an earlier version, by hash and by number."""
 
-    def __init__(self) -> None:
+    def __init__(self, view: Overlay, policy: int) -> None:
+        self._view = view
+        self._policy = policy
         self.number_of: dict[bytes, int] = {}
         self.hash_of: dict[int, bytes] = {}
 
@@ -126,13 +128,17 @@ class KnownTexts:
         """The number of a text with this hash, the one that continues a run if it has it."""
         return following if self.hash_of.get(following) == digest else self.number_of.get(digest)
 
+    def is_free(self, number: int) -> bool:
+        """Whether no version at all has a text under this number."""
+        return number not in self.hash_of and self._view.get(TEXTS, two_numbers(self._policy, number)) is None
+
 
 def known_texts(
     view: Overlay, head: Head, policy_id: str, version_id: str
 ) -> Generator[None, None, KnownTexts]:
     """The texts of the version's present content or, if it has none, of the latest version of the policy. Pauses now and
     then."""
-    known = KnownTexts()
+    known = KnownTexts(view, head.number)
     layout = _layout(view, head, version_id)
     if layout is None:
         low, high = keycode.prefix_range((policy_id,))
@@ -157,7 +163,7 @@ class NewContent:
     """A version's new nodes and page texts as entries of the store's trees.
 
     Texts that the version before has, by hash, keep their numbers; the others get the policy's next ones, in order. A node
-    without a text takes a number too, which means nothing, so that it does not break a run.
+    without a text takes a number too, under which nothing lies, so that it does not break a run.
     """
 
     def __init__(self, write: ReplaceVersion, head: Head, content: int, known: KnownTexts) -> None:
@@ -181,7 +187,8 @@ class NewContent:
         for index, digest in enumerate(hashes):
             following = start + length
             if digest is None:
-                number = following if length else self._next_text
+                free = length and (following == self._next_text or known.is_free(following))
+                number = following if free else self._next_text
             else:
                 shared = known.find(digest, following)
                 number = self._next_text if shared is None else shared

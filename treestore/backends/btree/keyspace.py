@@ -116,7 +116,7 @@ class TextRun(NamedTuple):
 
 class Layout(msgspec.Struct, frozen=True, array_like=True):
     """Where a version's content lies. ``texts`` are in order of index and without gaps; an index whose node has no text
-    has a number all the same, which may mean nothing or another text."""
+    has a number all the same, under which nothing lies."""
 
     content: int
     nodes: int

@@ -9,12 +9,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.engine.tree import Cursor
 from treestore.backends.btree.keyspace import (
     FAMILIES,
     HEADS,
@@ -157,30 +158,50 @@ class Policies:
 # --- nodes ---------------------------------------------------------------------------------------------------------------
 
 
-def _row(state: State, content: int, ordinal: int) -> bytes:
-    row = state.get(NODES, two_numbers(content, ordinal))
-    if row is None:
-        raise Corrupted(f"content {content} has no node at ordinal {ordinal}")
-    return row
+class Nodes(Generic[N]):
+    """Reads nodes of one version, whole or as outlines, by ordinal."""
+
+    __slots__ = ("_content", "_number", "_prefix", "_rows", "_texts", "_weight")
+
+    def __init__(self, state: State, content: Content, weight: type[N]) -> None:
+        self._content = content
+        self._number = content.place.content
+        self._prefix = content.prefix
+        self._weight: type[N] = weight
+        self._rows = state.cursor(NODES)
+        self._texts = state.cursor(TEXTS)
+
+    def get(self, ordinal: int) -> N:
+        """The node at an ordinal, which must be one of the version's."""
+        row = self._rows.get(two_numbers(self._number, ordinal))
+        if row is None:
+            raise Corrupted(f"content {self._number} has no node at ordinal {ordinal}")
+        node: Any
+        if self._weight is not Node:
+            node = decode_outline(self._prefix, row)
+        elif row_text_hash(row) is None:
+            node = decode_node(self._prefix, row, NO_TEXT)
+        else:
+            node = decode_node(self._prefix, row, _text(self._texts, self._content, ordinal))
+        found: N = node
+        return found
+
+    def walk(self, first: int, last: int, depth: int) -> list[N]:
+        """The nodes from ``first`` to ``last`` that are not below ``depth``, skipping what is below a node there."""
+        found: list[N] = []
+        ordinal = first
+        while ordinal <= last:
+            node = self.get(ordinal)
+            found.append(node)
+            ordinal = node.last_ordinal + 1 if node.depth == depth else ordinal + 1
+        return found
 
 
-def _text(state: State, content: Content, index: int) -> bytes:
-    text = state.get(TEXTS, two_numbers(content.texts_key, content.place.text_number(index)))
+def _text(texts: Cursor, content: Content, index: int) -> bytes:
+    text = texts.get(two_numbers(content.texts_key, content.place.text_number(index)))
     if text is None:
         raise Corrupted(f"a text of policy {content.version.policy_id!r} version {content.version.version_id!r} is missing")
     return text
-
-
-def _made(state: State, content: Content, weight: type[N], ordinal: int, row: bytes) -> N:
-    """The record of a row."""
-    node: Any
-    if weight is Node:
-        text = NO_TEXT if row_text_hash(row) is None else _text(state, content, ordinal)
-        node = decode_node(content.prefix, row, text)
-    else:
-        node = decode_outline(content.prefix, row)
-    found: N = node
-    return found
 
 
 def _ordinals(state: State, content: Content, node_ids: Sequence[str]) -> list[int]:
@@ -233,16 +254,6 @@ def texts_of(state: State, content: Content, first: int, last: int) -> Iterator[
             number += 1
 
 
-def _walk(state: State, content: Content, weight: type[N], first: int, last: int, depth: int | None) -> Iterator[N]:
-    """The nodes from ordinal ``first`` to ``last`` that are not below ``depth``, skipping what is below a node there."""
-    ordinal = first
-    number = content.place.content
-    while ordinal <= last:
-        node = _made(state, content, weight, ordinal, _row(state, number, ordinal))
-        yield node
-        ordinal = node.last_ordinal + 1 if node.depth == depth else ordinal + 1
-
-
 class Reads:
     """Answers operations; ``policies`` are shared by all states."""
 
@@ -289,18 +300,18 @@ class Reads:
 
     def get_nodes(self, state: State, ask: GetNodes[N]) -> list[N]:
         content = self.policies.find(state, ask.policy_id, ask.version)
-        number = content.place.content
         ordinals = _ordinals(state, content, ask.node_ids)
-        return [_made(state, content, ask.weight, ordinal, _row(state, number, ordinal)) for ordinal in ordinals]
+        nodes = Nodes(state, content, ask.weight)
+        return [nodes.get(ordinal) for ordinal in ordinals]
 
     def children(self, state: State, ask: Children[N]) -> list[N]:
         content = self.policies.find(state, ask.policy_id, ask.version)
-        place = content.place
+        nodes = Nodes(state, content, ask.weight)
         if ask.parent_id is None:
-            return list(_walk(state, content, ask.weight, 0, place.nodes - 1, 0))
+            return nodes.walk(0, content.place.nodes - 1, 0)
         [ordinal] = _ordinals(state, content, [ask.parent_id])
-        parent = decode_outline(content.prefix, _row(state, place.content, ordinal))
-        return list(_walk(state, content, ask.weight, ordinal + 1, parent.last_ordinal, parent.depth + 1))
+        parent = Nodes(state, content, Outline).get(ordinal)
+        return nodes.walk(ordinal + 1, parent.last_ordinal, parent.depth + 1)
 
     def subtree(self, state: State, ask: Subtree[N]) -> list[N]:
         content = self.policies.find(state, ask.policy_id, ask.version)
@@ -308,19 +319,19 @@ class Reads:
         first, last, depth = 0, place.nodes - 1, 0
         if ask.node_id is not None:
             [first] = _ordinals(state, content, [ask.node_id])
-            top = decode_outline(content.prefix, _row(state, place.content, first))
+            top = Nodes(state, content, Outline).get(first)
             last, depth = top.last_ordinal, top.depth
         if ask.max_depth is None:
             return _run(state, content, ask.weight, first, last) if last >= first else []
-        return list(_walk(state, content, ask.weight, first, last, depth + ask.max_depth))
+        return Nodes(state, content, ask.weight).walk(first, last, depth + ask.max_depth)
 
     def ancestors(self, state: State, ask: Ancestors[N]) -> list[N]:
         content = self.policies.find(state, ask.policy_id, ask.version)
-        number = content.place.content
         [ordinal] = _ordinals(state, content, [ask.node_id])
+        nodes = Nodes(state, content, ask.weight)
         way: list[N] = []
         while ordinal >= 0:
-            node = _made(state, content, ask.weight, ordinal, _row(state, number, ordinal))
+            node = nodes.get(ordinal)
             way.append(node)
             ordinal = node.parent_ordinal
         way.reverse()
@@ -341,7 +352,7 @@ class Reads:
         raw = state.get(PAGES, two_numbers(content.place.content, position))
         if raw is None:
             raise Corrupted(f"content {content.place.content} has no page text at position {position}")
-        return page_of(decode(PageRow, raw), _text(state, content, content.place.nodes + position))
+        return page_of(decode(PageRow, raw), _text(state.cursor(TEXTS), content, content.place.nodes + position))
 
 
 # --- plain tables --------------------------------------------------------------------------------------------------------

@@ -20,12 +20,12 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from treestore.backends.btree.engine import tree
-from treestore.backends.btree.engine.bulk import Bulk, finished
+from treestore.backends.btree.engine.bulk import Bulk
 from treestore.backends.btree.engine.checkpoint import Checkpoint
+from treestore.backends.btree.engine.compact import rewrite
 from treestore.backends.btree.engine.file import FileSystem, OsFileSystem, SyncFailed
 from treestore.backends.btree.engine.format import META_SLOTS, PAGE_SIZE, Meta, encode_meta
-from treestore.backends.btree.engine.freelist import FreeList, Run
+from treestore.backends.btree.engine.freelist import Run
 from treestore.backends.btree.engine.mvcc import Readers, State
 from treestore.backends.btree.engine.pager import Pager, PageWriter
 from treestore.backends.btree.engine.recovery import (
@@ -221,7 +221,21 @@ class Engine:
     def commit(self, jobs: list[Job]) -> None:
         """Commit groups as one batch, in order, each atomic; their outcomes are left in the jobs. Waits for ``writer``."""
         with self.writer:
-            self.finish(self.begin(jobs))
+            try:
+                self.finish(self.begin(jobs))
+            except BaseException as error:
+                self.interrupted(jobs, error)
+                raise
+
+    def interrupted(self, jobs: list[Job], error: BaseException) -> None:
+        """A commit was left in its midst (Ctrl-C in the thread that ran it): the log may hold what the newest state does
+        not, so nothing more is committed, and nobody is told that a job of it is durable."""
+        if not all(job.done for job in jobs):
+            self._poisoned(error)
+        for job in jobs:
+            if not job.done:
+                job.error = OutcomeUnknown("the commit was interrupted; whether the write is durable is not known")
+                job.done = True
 
     def begin(self, jobs: list[Job]) -> Batch:
         """Prepare groups and write their records, without a sync. The caller holds ``writer`` until :meth:`finish`."""
@@ -270,7 +284,7 @@ class Engine:
 
     def _failed(self, batch: Batch, error: Exception) -> None:
         """Nothing of the batch was applied; after a failed sync that is not known, and no later write is accepted."""
-        if isinstance(error, (SyncFailed, OutcomeUnknown)):
+        if isinstance(error, (SyncFailed, OutcomeUnknown)) or not isinstance(error, TreestoreError):
             self._poisoned(error)
             unknown = OutcomeUnknown(f"whether the write is durable is not known: {error}")
             unknown.__cause__ = error
@@ -280,8 +294,9 @@ class Engine:
                 job.error = error
         batch.written = []
 
-    def _poisoned(self, error: Exception) -> None:
-        self._poison = f"writes stopped after an error; reads go on; close the store and open it again: {error}"
+    def _poisoned(self, error: BaseException) -> None:
+        reason = str(error) or type(error).__name__
+        self._poison = f"writes stopped after an error; reads go on; close the store and open it again: {reason}"
         _log.error("%s: %s", self.folder, self._poison)
 
     # --- checkpoints -----------------------------------------------------------------------------------------------------
@@ -335,13 +350,14 @@ class Engine:
         except TreestoreError as error:
             self._stuck = str(error)
             raise
-        self._stuck = None
-        self._meta, self._slot = meta, slot
-        self._chain, self._free = checkpoint.chain, checkpoint.free
-        self._checkpoint = None
-        self.checkpoints += 1
-        self.dirty -= checkpoint.dirty
-        self._freelist.checkpointed(checkpoint.state.epoch, self.readers.oldest())
+        with self.writer:
+            self._stuck = None
+            self._meta, self._slot = meta, slot
+            self._chain, self._free = checkpoint.chain, checkpoint.free
+            self._checkpoint = None
+            self.checkpoints += 1
+            self.dirty -= checkpoint.dirty
+            self._freelist.checkpointed(checkpoint.state.epoch, self.readers.oldest())
         yield from checkpoint.settle()
         self._log.trim(meta.lsn)
 
@@ -384,57 +400,23 @@ class Engine:
                 return self._compacted()
 
     def _compacted(self) -> int:
-        old, path = self.state, os.path.join(self.folder, NEW_DATA)
+        old = self.state
         before = old.pager.file.size()
-        file = self._fs.open(path, create=True)
+        path = os.path.join(self.folder, NEW_DATA)
+        new = rewrite(self._fs, path, old, self._meta, self.options.cache_bytes)
         try:
-            pager = Pager(file, self.options.cache_bytes)
-            freelist = FreeList([], 1)
-            state = self._copied(old, pager, freelist)
-            checkpoint = Checkpoint(state, freelist, [], 0)
-            writer = PageWriter(file)
-            for _ in checkpoint.write(writer):
-                pass
-            file.sync()
-            meta = checkpoint.meta(self._meta.store_id, self._meta.generation + 1, self._log.number)
-            for slot in META_SLOTS:
-                file.write(slot, encode_meta(meta))
-            file.sync()
-            after = file.size()
             self._fs.rename(path, os.path.join(self.folder, DATA))
-        except BaseException:
-            file.close()
-            raise
-        try:
             self._fs.sync_folder(self.folder)
         except SyncFailed as error:
             self._poisoned(error)
             raise
-        for _ in checkpoint.settle():
-            pass
-        self._old_pagers.append((state.epoch, old.pager))
-        self._meta, self._slot, self._freelist = meta, 1, freelist
-        self._chain, self._free = checkpoint.chain, checkpoint.free
-        freelist.checkpointed(state.epoch, None)
+        self._old_pagers.append((new.state.epoch, old.pager))
+        self._meta, self._slot, self._freelist = new.meta, new.slot, new.freelist
+        self._chain, self._free = new.chain, new.free
         self.dirty = 0
-        self.state = state
+        self.state = new.state
         self.tidy()
-        return before - after
-
-    def _copied(self, old: State, pager: Pager, freelist: FreeList) -> State:
-        """The same entries in new leaves of another file."""
-        roots: dict[int, Root] = {}
-        bulk = Bulk(pager, freelist)
-        edit = tree.Edit(pager)
-        for number in old.roots:
-            new = finished(bulk.load(old.scan(number, b"", None)))
-            if new is not None:
-                root = tree.graft(None, new, edit)
-                assert root is not None
-                roots[number] = root
-                freelist.commit_staged(new.runs)
-        bulk.sync()
-        return State(old.epoch + 1, old.lsn, roots, pager)
+        return before - new.state.pager.file.size()
 
     def figures(self) -> dict[str, int | float | str]:
         """What there is to know about the files and the cache, in bytes and pages."""

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from typing import Protocol
 
-from treestore.errors import Corrupted, DiskFull, Locked, ReadOnly, TreestoreError, Unavailable
+from treestore.errors import Corrupted, DiskFull, Locked, NotAStore, ReadOnly, TreestoreError, Unavailable
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -191,7 +191,10 @@ class OsFileSystem:
 
     def list(self, folder: str) -> list[str]:
         with _translated("list", folder):
-            return sorted(os.listdir(folder))
+            try:
+                return sorted(os.listdir(folder))
+            except NotADirectoryError as error:
+                raise NotAStore(f"{folder} is a file; name a folder") from error
 
     def make_folder(self, path: str) -> None:
         with _translated("create", path):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from treestore.backends.btree.engine import tree
 from treestore.backends.btree.engine.pager import Pager
-from treestore.backends.btree.engine.tree import Root
+from treestore.backends.btree.engine.tree import Cursor, Root
 
 
 class State(NamedTuple):
@@ -28,6 +28,10 @@ class State(NamedTuple):
         """The value of a key in a tree. Raises Corrupted, Unavailable."""
         value = tree.get(self.roots.get(number), key, self.pager)
         return value if value is None or type(value) is bytes else self.pager.value(value)
+
+    def cursor(self, number: int) -> Cursor:
+        """Look-ups in a tree whose keys are likely to lie close together."""
+        return Cursor(self.roots.get(number), self.pager)
 
     def scan(self, number: int, low: bytes, high: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """Entries with ``low <= key < high`` in key order."""

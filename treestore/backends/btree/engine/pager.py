@@ -1,6 +1,6 @@
 """Pages of the data file as nodes: verified, decoded, and kept in a cache bounded by their decoded size.
 
-Any thread may read. Eviction is second-chance: a page that was asked for again since it came in gets another round.
+Any thread may read. Eviction is second-chance: a page that was looked up again since it came in gets another round.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class Pager:
         self.budget = budget
         self.cached_bytes = 0
         self.reads = 0
-        self._nodes: dict[int, Node] = {}
+        self.nodes: dict[Child, Node] = {}  # by reference; those who look here themselves set ``hot``
         self._lock = threading.Lock()
 
     def node(self, child: Child, level: int) -> Node:
         """A child of a branch: itself if it is a node, else the node at its reference. Raises Corrupted, Unavailable."""
         if not isinstance(child, int):
             return child
-        found = self._nodes.get(child)
+        found = self.nodes.get(child)
         if found is not None:
             found.hot = True
             return found
@@ -47,20 +47,20 @@ class Pager:
         """Put a node that is on disk into the cache and evict others as the budget demands. It takes the place of a node
         of the same reference: pages are reused, and checksums can be equal by chance."""
         with self._lock:
-            known = self._nodes.pop(node.reference, None)
+            known = self.nodes.pop(node.reference, None)
             if known is not None:
                 self.cached_bytes -= known.cost
-            self._nodes[node.reference] = node
+            self.nodes[node.reference] = node
             self.cached_bytes += node.cost
             self._evict()
 
     def _evict(self) -> None:
-        while self.cached_bytes > self.budget and len(self._nodes) > 1:
-            reference = next(iter(self._nodes))
-            node = self._nodes.pop(reference)
+        while self.cached_bytes > self.budget and len(self.nodes) > 1:
+            reference = next(iter(self.nodes))
+            node = self.nodes.pop(reference)
             if node.hot:
                 node.hot = False
-                self._nodes[reference] = node
+                self.nodes[reference] = node
             else:
                 self.cached_bytes -= node.cost
 
@@ -73,8 +73,8 @@ class Pager:
     def forget(self, node: Node) -> None:
         """Drop a node whose page was given up; readers that hold it are not disturbed."""
         with self._lock:
-            if self._nodes.get(node.reference) is node:
-                del self._nodes[node.reference]
+            if self.nodes.get(node.reference) is node:
+                del self.nodes[node.reference]
                 self.cached_bytes -= node.cost
 
     def value(self, value: Value) -> bytes:

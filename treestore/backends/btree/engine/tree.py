@@ -82,19 +82,59 @@ class Edit:
 # --- reading -------------------------------------------------------------------------------------------------------------
 
 
+def leaf_of(root: Root, key: bytes, pager: Pager) -> Leaf:
+    """The leaf that holds a key, if any does."""
+    child = root.child
+    level = root.level
+    while True:
+        node = pager.nodes.get(child) if type(child) is int else child  # the cache, without a call
+        if node is None or isinstance(node, int):
+            node = pager.node(child, level)
+        node.hot = True
+        if type(node) is Leaf:
+            return node
+        assert type(node) is Branch
+        child = node.children[bisect_right(node.keys, key)]
+        level -= 1
+
+
 def get(root: Root | None, key: bytes, pager: Pager) -> Value | None:
     """The value of a key."""
     if root is None:
         return None
-    node = pager.node(root.child, root.level)
-    while node.level:
-        assert isinstance(node, Branch)
-        node = pager.node(node.children[bisect_right(node.keys, key)], node.level - 1)
-    assert isinstance(node, Leaf)
-    i = bisect_left(node.keys, key)
-    if i < len(node.keys) and node.keys[i] == key:
-        return node.values[i]
+    leaf = leaf_of(root, key, pager)
+    keys = leaf.keys
+    i = bisect_left(keys, key)
+    if i < len(keys) and keys[i] == key:
+        return leaf.values[i]
     return None
+
+
+class Cursor:
+    """Looks up keys that are likely to lie in the same leaf as the one before."""
+
+    __slots__ = ("_keys", "_pager", "_root", "_values")
+
+    def __init__(self, root: Root | None, pager: Pager) -> None:
+        self._root = root
+        self._pager = pager
+        self._keys: list[bytes] = []
+        self._values: list[Value] = []
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key. Raises Corrupted, Unavailable."""
+        keys = self._keys
+        if not keys or key < keys[0] or key > keys[-1]:
+            if self._root is None:
+                return None
+            leaf = leaf_of(self._root, key, self._pager)
+            keys = self._keys = leaf.keys
+            self._values = leaf.values
+        i = bisect_left(keys, key)
+        if i == len(keys) or keys[i] != key:
+            return None
+        value = self._values[i]
+        return value if type(value) is bytes else self._pager.value(value)
 
 
 def _path(root: Root, key: bytes | None, pager: Pager, *, last: bool = False) -> tuple[Leaf, list[tuple[Branch, int]]]:
