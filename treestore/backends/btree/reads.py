@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from treestore.backends.btree.engine import keycode
+from treestore.backends.btree.engine.cursor import Cursor
 from treestore.backends.btree.engine.mvcc import State
-from treestore.backends.btree.engine.tree import Cursor
 from treestore.backends.btree.keyspace import (
     FAMILIES,
     HEADS,

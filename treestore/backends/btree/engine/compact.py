@@ -12,8 +12,8 @@ from treestore.backends.btree.engine.file import FileSystem
 from treestore.backends.btree.engine.format import META_SLOTS, Meta, encode_meta
 from treestore.backends.btree.engine.freelist import FreeList, Run
 from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.engine.node import Root
 from treestore.backends.btree.engine.pager import Pager, PageWriter
-from treestore.backends.btree.engine.tree import Root
 from treestore.errors import TreestoreError
 
 

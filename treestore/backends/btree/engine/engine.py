@@ -27,6 +27,7 @@ from treestore.backends.btree.engine.file import FileSystem, OsFileSystem, SyncF
 from treestore.backends.btree.engine.format import META_SLOTS, PAGE_SIZE, Meta, encode_meta
 from treestore.backends.btree.engine.freelist import Run
 from treestore.backends.btree.engine.mvcc import Readers, State
+from treestore.backends.btree.engine.node import Root
 from treestore.backends.btree.engine.pager import Pager, PageWriter
 from treestore.backends.btree.engine.recovery import (
     DATA,
@@ -41,7 +42,6 @@ from treestore.backends.btree.engine.recovery import (
     prepare_folder,
     recover,
 )
-from treestore.backends.btree.engine.tree import Root
 from treestore.backends.btree.engine.wal import Log
 from treestore.errors import Closed, DiskFull, Locked, OutcomeUnknown, TreestoreError, Unavailable
 

@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from treestore.backends.btree.engine import tree
+from treestore.backends.btree.engine import cursor
+from treestore.backends.btree.engine.node import Root
 from treestore.backends.btree.engine.pager import Pager
-from treestore.backends.btree.engine.tree import Cursor, Root
 
 
 class State(NamedTuple):
@@ -26,23 +26,23 @@ class State(NamedTuple):
 
     def get(self, number: int, key: bytes) -> bytes | None:
         """The value of a key in a tree. Raises Corrupted, Unavailable."""
-        value = tree.get(self.roots.get(number), key, self.pager)
+        value = cursor.get(self.roots.get(number), key, self.pager)
         return value if value is None or type(value) is bytes else self.pager.value(value)
 
-    def cursor(self, number: int) -> Cursor:
+    def cursor(self, number: int) -> cursor.Cursor:
         """Look-ups in a tree whose keys are likely to lie close together."""
-        return Cursor(self.roots.get(number), self.pager)
+        return cursor.Cursor(self.roots.get(number), self.pager)
 
     def scan(self, number: int, low: bytes, high: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """Entries with ``low <= key < high`` in key order."""
         pager = self.pager
-        for key, value in tree.scan(self.roots.get(number), low, high, pager):
+        for key, value in cursor.scan(self.roots.get(number), low, high, pager):
             yield key, value if type(value) is bytes else pager.value(value)
 
     def scan_back(self, number: int, low: bytes, high: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """The entries of :meth:`scan` in reverse order."""
         pager = self.pager
-        for key, value in tree.scan_back(self.roots.get(number), low, high, pager):
+        for key, value in cursor.scan_back(self.roots.get(number), low, high, pager):
             yield key, value if type(value) is bytes else pager.value(value)
 
     def count(self, number: int) -> int:

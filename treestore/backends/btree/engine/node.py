@@ -7,6 +7,8 @@ reference in place of the child itself; in a leaf, an overflow value in place of
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from treestore.backends.btree.engine.format import (
     BRANCH,
     CELL,
@@ -81,6 +83,14 @@ class Branch:
 
 Node = Leaf | Branch
 Child = int | Leaf | Branch
+
+
+class Root(NamedTuple):
+    """A tree: its topmost node or that node's reference, its level (0: a leaf) and its number of entries."""
+
+    child: Child
+    level: int
+    entries: int
 
 
 def cell_size(value: Value) -> int:

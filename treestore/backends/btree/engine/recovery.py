@@ -25,8 +25,9 @@ from treestore.backends.btree.engine.format import (
 )
 from treestore.backends.btree.engine.freelist import FreeList, Run, coalesce
 from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.engine.node import Root
 from treestore.backends.btree.engine.pager import Pager
-from treestore.backends.btree.engine.tree import Edit, Graft, Root
+from treestore.backends.btree.engine.tree import Edit, Graft
 from treestore.backends.btree.engine.wal import begun_files, read_log
 from treestore.errors import Corrupted, NotAStore
 

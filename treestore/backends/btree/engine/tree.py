@@ -1,6 +1,6 @@
-"""The B+Tree itself, as functions on nodes: look up, scan, and edits that make a new tree and leave the old one as it was.
+"""Edits of a B+Tree, as functions on nodes: they make a new tree and leave the old one as it was.
 
-A tree is a :class:`Root` (or None, the empty tree). An edit copies the nodes on its way (copy-on-write) and notes in an
+A tree is a :class:`.node.Root` (or None, the empty tree). An edit copies the nodes on its way (copy-on-write) and notes in an
 :class:`Edit` which pages the new tree no longer needs. Edits take sorted runs of changes and descend once for each leaf they
 touch, so one put and a bulk load are the same code. Recursion is over the tree's levels, of which there are at most eight
 or so.
@@ -12,7 +12,6 @@ joined with a neighbour if both fit one page with room to spare.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -26,19 +25,11 @@ from treestore.backends.btree.engine.format import (
     Value,
 )
 from treestore.backends.btree.engine.freelist import Run
-from treestore.backends.btree.engine.node import Branch, Child, Leaf, Node, cell_size
+from treestore.backends.btree.engine.node import Branch, Child, Leaf, Node, Root, cell_size
 from treestore.backends.btree.engine.pager import Pager
 
 _SPARSE = PAGE_SIZE // 4  # a node below this looks for a neighbour to join
 _JOINED = PAGE_SIZE * 3 // 4  # what the two may fill, so that the next insert does not split them again
-
-
-class Root(NamedTuple):
-    """A tree: its topmost node or that node's reference, its level (0: a leaf) and its number of entries."""
-
-    child: Child
-    level: int
-    entries: int
 
 
 class Piece(NamedTuple):
@@ -77,129 +68,6 @@ class Edit:
             self.freed.append((value.page, value.pages))
         elif len(value) > MAX_INLINE:
             self.dirty -= len(value)
-
-
-# --- reading -------------------------------------------------------------------------------------------------------------
-
-
-def leaf_of(root: Root, key: bytes, pager: Pager) -> Leaf:
-    """The leaf that holds a key, if any does."""
-    child = root.child
-    level = root.level
-    while True:
-        node = pager.nodes.get(child) if type(child) is int else child  # the cache, without a call
-        if node is None or isinstance(node, int):
-            node = pager.node(child, level)
-        node.hot = True
-        if type(node) is Leaf:
-            return node
-        assert type(node) is Branch
-        child = node.children[bisect_right(node.keys, key)]
-        level -= 1
-
-
-def get(root: Root | None, key: bytes, pager: Pager) -> Value | None:
-    """The value of a key."""
-    if root is None:
-        return None
-    leaf = leaf_of(root, key, pager)
-    keys = leaf.keys
-    i = bisect_left(keys, key)
-    if i < len(keys) and keys[i] == key:
-        return leaf.values[i]
-    return None
-
-
-class Cursor:
-    """Looks up keys that are likely to lie in the same leaf as the one before."""
-
-    __slots__ = ("_keys", "_pager", "_root", "_values")
-
-    def __init__(self, root: Root | None, pager: Pager) -> None:
-        self._root = root
-        self._pager = pager
-        self._keys: list[bytes] = []
-        self._values: list[Value] = []
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value of a key. Raises Corrupted, Unavailable."""
-        keys = self._keys
-        if not keys or key < keys[0] or key > keys[-1]:
-            if self._root is None:
-                return None
-            leaf = leaf_of(self._root, key, self._pager)
-            keys = self._keys = leaf.keys
-            self._values = leaf.values
-        i = bisect_left(keys, key)
-        if i == len(keys) or keys[i] != key:
-            return None
-        value = self._values[i]
-        return value if type(value) is bytes else self._pager.value(value)
-
-
-def _path(root: Root, key: bytes | None, pager: Pager, *, last: bool = False) -> tuple[Leaf, list[tuple[Branch, int]]]:
-    """The leaf that may hold a key (the first or last leaf for None), with the branches above it and the way taken."""
-    above: list[tuple[Branch, int]] = []
-    node = pager.node(root.child, root.level)
-    while isinstance(node, Branch):
-        if key is None:
-            i = len(node.children) - 1 if last else 0
-        else:
-            i = bisect_right(node.keys, key)
-        above.append((node, i))
-        node = pager.node(node.children[i], node.level - 1)
-    return node, above
-
-
-def _neighbour(above: list[tuple[Branch, int]], step: int, pager: Pager) -> Leaf | None:
-    """The leaf after (step 1) or before (-1) the one that ``above`` leads to; ``above`` then leads to it."""
-    while above:
-        branch, i = above.pop()
-        i += step
-        if 0 <= i < len(branch.children):
-            above.append((branch, i))
-            node = pager.node(branch.children[i], branch.level - 1)
-            while isinstance(node, Branch):
-                i = 0 if step > 0 else len(node.children) - 1
-                above.append((node, i))
-                node = pager.node(node.children[i], node.level - 1)
-            return node
-    return None
-
-
-def scan(root: Root | None, low: bytes, high: bytes | None, pager: Pager) -> Iterator[tuple[bytes, Value]]:
-    """Entries with ``low <= key < high`` (no upper end: None) in key order."""
-    if root is None:
-        return
-    leaf: Leaf | None
-    leaf, above = _path(root, low, pager)
-    i = bisect_left(leaf.keys, low)
-    while leaf is not None:
-        keys = leaf.keys
-        if high is not None and keys and keys[-1] >= high:
-            end = bisect_left(keys, high)
-            yield from zip(keys[i:end], leaf.values[i:end], strict=True)
-            return
-        yield from zip(keys[i:], leaf.values[i:], strict=True)
-        leaf = _neighbour(above, 1, pager)
-        i = 0
-
-
-def scan_back(root: Root | None, low: bytes, high: bytes | None, pager: Pager) -> Iterator[tuple[bytes, Value]]:
-    """The entries of :func:`scan` in reverse order."""
-    if root is None:
-        return
-    leaf: Leaf | None
-    leaf, above = _path(root, high, pager, last=True)
-    while leaf is not None:
-        keys = leaf.keys
-        end = len(keys) if high is None else bisect_left(keys, high)
-        start = bisect_left(keys, low)
-        for i in range(end - 1, start - 1, -1):
-            yield keys[i], leaf.values[i]
-        if start > 0:
-            return
-        leaf = _neighbour(above, -1, pager)
 
 
 # --- building levels -----------------------------------------------------------------------------------------------------
