@@ -85,7 +85,7 @@ def describe(error: Exception) -> str:
     if isinstance(error, _CommandError):
         text: str = getattr(error, "format_message", error.__str__)()
         command = getattr(getattr(error, "ctx", None), "command_path", "treestore")
-        return f"{' '.join(text.split())} (see '{command} --help')"
+        return f"{' '.join(text.split()).rstrip('.')} (see '{command} --help')"
     if isinstance(error, TreestoreError):
         return str(error)
     if isinstance(error, OSError):

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from treestore.cli.options import Json, Store, opened, parse_date, refuse
+from treestore.cli.options import Json, Store, parse_date, refuse, store_url
 from treestore.cli.output import printable, say, write, write_json
-from treestore.errors import InvalidInput, TreestoreError
+from treestore.errors import InvalidInput, NotAStore, TreestoreError
 
 if TYPE_CHECKING:
+    from treestore.pageindex import PageIndexDocument
     from treestore.records import StoreResult
+    from treestore.repositories.plan import SyncDriver
+    from treestore.store import TreeStore
 
 _SUFFIX = "_structure"  # what PageIndex appends to the name of the document
 
@@ -101,30 +104,47 @@ def _outcomes(
     from treestore import pageindex
 
     with ExitStack() as stack:
-        documents = None
+        target = None
         for source in sources:
             try:
                 document = pageindex.read(source.path)
-            except InvalidInput as error:
-                yield source, error
-                continue
-            if documents is None:  # only now: input that can't be read makes no store
-                documents = stack.enter_context(opened(context, store, create=True)).documents
-            try:
-                result = documents.store_document(
-                    source.policy_id,
-                    nodes=document.nodes,
-                    pageindex_doc_id=document.doc_id,
-                    pages=document.pages,
-                    pageindex=document.envelope,
-                    **columns,
-                )
+                if target is None:  # only now: input that can't be read makes no store
+                    target = stack.enter_context(_opened(store_url(context, store), source, document, columns))
+                yield source, _store(target, source, document, columns)
             except TreestoreError as error:
+                if target is None and not isinstance(error, InvalidInput):
+                    raise  # the store's fault, not the file's
                 yield source, error
                 if not isinstance(error, InvalidInput):
                     return
-            else:
-                yield source, result
+
+
+def _opened(
+    url: str | None, source: _Source, document: PageIndexDocument, columns: dict[str, Any]
+) -> TreeStore[SyncDriver]:
+    """The store, open. Where there is none yet it is made, once a store in memory has accepted the first document: input
+    that breaks a rule leaves nothing behind."""
+    import treestore
+
+    try:
+        return treestore.open_sync(url, create=False)
+    except NotAStore:
+        with treestore.open_sync("memory://") as rehearsal:
+            _store(rehearsal, source, document, columns)
+        return treestore.open_sync(url)
+
+
+def _store(
+    target: TreeStore[SyncDriver], source: _Source, document: PageIndexDocument, columns: dict[str, Any]
+) -> StoreResult:
+    return target.documents.store_document(
+        source.policy_id,
+        nodes=document.nodes,
+        pageindex_doc_id=document.doc_id,
+        pages=document.pages,
+        pageindex=document.envelope,
+        **columns,
+    )
 
 
 def _sources(files: Sequence[Path], policy: str | None) -> list[_Source]:
@@ -155,8 +175,10 @@ def _metadata(entries: Sequence[str]) -> dict[str, str] | None:
 
 def _named(path: Path, error: TreestoreError) -> str:
     """The error with the name of the file, which errors of reading say themselves."""
-    text = str(error)
-    return text if str(path) in text else f"{path}: {text}"
+    from treestore.trees.rules import shown_path
+
+    name, text = shown_path(str(path)), str(error)
+    return text if text.startswith(f"{name}: ") else f"{name}: {text}"
 
 
 def _line(source: _Source, result: StoreResult) -> str:

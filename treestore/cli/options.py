@@ -54,18 +54,13 @@ def parse_date(text: str) -> date:
 
 
 @contextmanager
-def opened(context: typer.Context, store: str | None, *, create: bool = False) -> Generator[TreeStore[SyncDriver]]:
-    """The store that the options name, open. ``create``: it is made if it does not exist; a verb that reads never does.
-
-    To read where no store is ends the command with status 1.
-    """
+def opened(context: typer.Context, store: str | None) -> Generator[TreeStore[SyncDriver]]:
+    """The store that the options name, open; it is not made. Where there is none the command ends with status 1."""
     import treestore
 
     try:
-        target = treestore.open_sync(store_url(context, store), create=create)
+        target = treestore.open_sync(store_url(context, store), create=False)
     except NotAStore as error:
-        if create:
-            raise
         refuse(str(error), status=1)
     with target:
         yield target
