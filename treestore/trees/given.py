@@ -26,6 +26,7 @@ from treestore.trees.rules import (
     check_integer,
     check_json_object,
     check_node_id,
+    check_raw_text,
     check_status,
     check_text,
     shorten,
@@ -138,7 +139,7 @@ def _from_mapping(item: Mapping[Any, Any], position: int) -> Given:
     )
     _check(given, position, start_key, end_key)
     if not item.keys() <= _NOT_EXTRA:
-        given.extra = _with_unknown(given.extra, item, _NOT_EXTRA, given.node_id)
+        given.extra = _with_unknown(given.extra, item, _NOT_EXTRA, "", given.node_id)
     children = get("nodes")
     if children is not None:
         if not isinstance(children, list | tuple):
@@ -243,15 +244,16 @@ def _check_pages_of(given: Given, start_key: str, end_key: str) -> None:
 
 
 def _with_unknown(
-    extra: dict[str, Any] | None, item: Mapping[Any, Any], known: frozenset[str], node: str | None
+    extra: dict[str, Any] | None, item: Mapping[Any, Any], known: frozenset[str], place: str, node: str | None
 ) -> dict[str, Any]:
-    """``extra`` as given, and after it the keys that have no field."""
-    unknown = check_json_object({key: value for key, value in item.items() if key not in known}, "extra", node)
+    """``extra`` as given, and after it the keys that have no field. ``place`` precedes the fields in messages."""
+    unknown = check_json_object({key: value for key, value in item.items() if key not in known}, f"{place}extra", node)
     if extra is None:
         return unknown
     for key in unknown:
         if key in extra:
-            raise InvalidInput("is given twice, as a key of its own and in extra", field=shown_key(key), node=node)
+            rule = "is given twice, as a key of its own and in extra"
+            raise InvalidInput(rule, field=f"{place}{shown_key(key)}", node=node)
     return extra | unknown
 
 
@@ -264,7 +266,8 @@ def check_pages(pages: Iterable[object]) -> list[PageText]:
     """Page texts, in the order given, from records or mappings with ``page``, ``content``, ``extra`` and other keys, which
     go to ``extra``.
 
-    A page's number is from 0 to 2**31 - 1 and unique, its content a string (which may be empty).
+    A page's number is from 0 to 2**31 - 1 and unique, its content a string, which may be empty and may hold NUL (see
+    :func:`~treestore.trees.rules.check_raw_text`).
     """
     if isinstance(pages, str | bytes | Mapping) or not isinstance(pages, Iterable):
         raise InvalidInput(f"must be a list of page texts, not {shown(pages)}", field="pages")
@@ -290,8 +293,8 @@ def _page(item: object, place: str) -> PageText:
     else:
         raise InvalidInput(f"must be a mapping or a page text record, not {shown(item)}", field=place)
     number = check_integer(page, f"{place}.page")
-    text = check_text(content, f"{place}.content")
+    text = check_raw_text(content, f"{place}.content")
     rest = None if extra is None else check_json_object(extra, f"{place}.extra")
     if isinstance(item, Mapping) and not item.keys() <= _PAGE_KEYS:
-        rest = _with_unknown(rest, item, _PAGE_KEYS, None)
+        rest = _with_unknown(rest, item, _PAGE_KEYS, f"{place}.", None)
     return PageText(page=number, content=text, extra=rest)

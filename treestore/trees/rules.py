@@ -124,6 +124,15 @@ def check_text(value: object, field: str, node: str | None = None, limit: int | 
     return value
 
 
+def check_raw_text(value: object, field: str, node: str | None = None) -> str:
+    """As :func:`check_text`, but NUL is allowed: the text of a page is what a PDF gave, and real ones give NULs for
+    mathematical signs. A store whose text columns refuse NUL keeps page texts as bytes."""
+    if isinstance(value, str) and "\0" in value:
+        check_text(value.replace("\0", " "), field, node)
+        return str.__str__(value)
+    return check_text(value, field, node)
+
+
 def check_optional_text(value: object, field: str, node: str | None = None, limit: int | None = None) -> str | None:
     """As :func:`check_text`, or ``None``."""
     return None if value is None else check_text(value, field, node, limit)
