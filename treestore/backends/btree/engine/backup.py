@@ -42,6 +42,7 @@ def backup(
         fs.make_folder(folder)
         fs.sync_folder(os.path.dirname(os.path.abspath(folder)))
     fs.make_folder(os.path.join(folder, LOG_FOLDER))
+    fs.sync_folder(folder)
     path = os.path.join(folder, NEW_DATA)
     file = fs.open(path, create=True)
     try:

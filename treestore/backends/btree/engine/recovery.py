@@ -1,5 +1,6 @@
 """Opening a store: make a new one, or find the last checkpoint and replay the log on it.
 
+What a killed process wrote may lie in the system's memory only; it is synced before anything is built on it.
 Groups are replayed whole and in order, each once: the meta page holds the LSN of the last one that is in its trees. Pages
 that replayed bulk loads link are reserved before anything is allocated; replaying itself allocates nothing.
 """
@@ -87,6 +88,7 @@ def create(fs: FileSystem, folder: str, meta: Meta | None = None) -> None:
     logs = os.path.join(folder, LOG_FOLDER)
     if not fs.exists(logs):
         fs.make_folder(logs)
+    fs.sync_folder(folder)  # a store without its log folder would be no store
     if meta is None:
         meta = Meta(
             store_id=os.urandom(16), generation=1, lsn=0, epoch=0, page_count=1, freelist=0, log=0, roots={}
@@ -158,15 +160,17 @@ def read_freelist(data: File, meta: Meta) -> tuple[list[Run], list[Run]]:
 
 def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
     """The state after the last acknowledged group. Raises Corrupted (saying where), NotAStore, MigrationError."""
-    path = os.path.join(folder, DATA)
+    path, logs = os.path.join(folder, DATA), os.path.join(folder, LOG_FOLDER)
+    fs.sync_folder(folder)
+    fs.sync_folder(logs)
     data = fs.open(path)
     try:
+        data.sync()
         meta, slot = read_meta(data, path)
         free, chain = read_freelist(data, meta)
         freelist = FreeList(coalesce(free), meta.page_count)
         roots = {number: Root(reference, level, count) for number, (level, count, reference) in meta.roots.items()}
         state = State(meta.epoch, meta.lsn, roots, Pager(data, cache_bytes))
-        logs = os.path.join(folder, LOG_FOLDER)
         replayed = dirty = 0
         for lsn, payload in read_log(fs, logs, meta.store_id, meta.lsn, meta.log):
             try:

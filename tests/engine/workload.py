@@ -1,0 +1,175 @@
+"""Groups of writes for the engine, what the store must hold after each of them, and the proof that it does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from treestore.backends.btree.engine.bulk import finished
+from treestore.backends.btree.engine.check import check
+from treestore.backends.btree.engine.engine import Engine, Job, Options
+from treestore.backends.btree.engine.file import FileSystem
+from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.engine.recovery import TreeChange
+from treestore.backends.btree.engine.tree import Graft
+
+Place = tuple[int, bytes]
+Model = dict[Place, bytes]
+"""All that is in a store: tree and key to value."""
+
+COUNTER: Place = (1, b"counter")
+"""Every group reads it and adds one, so a group that is applied twice or never shows."""
+
+STORE = "/disk/store"
+SMALL = Options(cache_bytes=256 * 1024, log_file_bytes=24 * 1024)
+"""A small cache and small log files, so that short runs evict, check-point and rotate."""
+
+
+class Group(NamedTuple):
+    """What one group does: ranges go first, then leaves loaded in bulk are linked, then keys are put (None: deleted)."""
+
+    puts: dict[Place, bytes | None] = {}
+    ranges: Sequence[tuple[int, bytes, bytes | None]] = ()
+    bulk: Sequence[tuple[int, list[tuple[bytes, bytes]]]] = ()
+
+    def on(self, model: Model) -> Model:
+        """The model after this group."""
+        after = dict(model)
+        for tree, low, high in self.ranges:
+            for place in [(t, key) for t, key in after if t == tree and low <= key and (high is None or key < high)]:
+                del after[place]
+        for tree, entries in self.bulk:
+            after.update({(tree, key): value for key, value in entries})
+        for place, value in self.puts.items():
+            if value is None:
+                after.pop(place, None)
+            else:
+                after[place] = value
+        after[COUNTER] = (int.from_bytes(after.get(COUNTER, b""), "big") + 1).to_bytes(8, "big")
+        return after
+
+    def prepare(self, grafts: Sequence[tuple[int, Graft]] = ()) -> Callable[[State], list[TreeChange]]:
+        """The same for the engine; ``grafts`` are the leaves that ``bulk`` was loaded to."""
+
+        def prepare(state: State) -> list[TreeChange]:
+            counter = int.from_bytes(state.get(*COUNTER) or b"", "big") + 1
+            puts = {**self.puts, COUNTER: counter.to_bytes(8, "big")}
+            changes = []
+            for tree in sorted({t for t, _ in puts} | {t for t, _, _ in self.ranges} | {t for t, _ in grafts}):
+                keys = sorted(key for t, key in puts if t == tree)
+                values = [puts[tree, key] for key in keys]
+                ranges = [(low, high) for t, low, high in self.ranges if t == tree]
+                changes.append(TreeChange(tree, keys, values, ranges, [new for t, new in grafts if t == tree]))
+            return changes
+
+        return prepare
+
+
+class History:
+    """What was sent to a store: ``models[k]`` is what it must hold after ``k`` groups, of which ``acknowledged`` were told to
+    be durable."""
+
+    def __init__(self) -> None:
+        self.models: list[Model] = [{}]
+        self.acknowledged = 0
+
+    def commit(self, engine: Engine, groups: Sequence[Group]) -> list[Exception | None]:
+        """Commit groups as one batch and say how each ended."""
+        loads = [(group, [engine.bulk() for _ in group.bulk]) for group in groups]
+        jobs = []
+        for group, bulks in loads:
+            grafts = []
+            for bulk, (tree, entries) in zip(bulks, group.bulk, strict=True):
+                new = finished(bulk.load(entries))
+                assert new is not None
+                bulk.sync()
+                grafts.append((tree, new))
+            jobs.append(Job(group.prepare(grafts)))
+        before = len(self.models)
+        for group in groups:
+            self.models.append(group.on(self.models[-1]))
+        engine.commit(jobs)
+        errors = [job.error for job in jobs]
+        if not any(errors):
+            self.acknowledged = len(self.models) - 1
+        else:
+            del self.models[before:]
+        return errors
+
+    def sent(self, engine: Engine, *groups: Group) -> None:
+        """Commit groups as one batch; all must succeed."""
+        assert self.commit(engine, groups) == [None] * len(groups)
+
+
+def contents(state: State) -> Model:
+    """All that is in a state."""
+    return {(tree, key): value for tree in state.roots for key, value in state.scan(tree, b"", None)}
+
+
+def problems(engine: Engine) -> list[str]:
+    """What a check of the data file finds, after a checkpoint."""
+    with engine.checkpointed() as moment:
+        return finished(check(*moment)).problems
+
+
+def accounted(engine: Engine) -> None:
+    """Every page is reachable, free or pending, exactly once, in memory as on disk."""
+    assert problems(engine) == []
+    freelist = engine._freelist
+    engine.tidy()
+    free, page_count = freelist.at_checkpoint()
+    assert sum(count for _, count in free) == freelist.free_pages + freelist.pending_pages + sum(freelist._staged.values())
+    assert sum(count for _, count in engine._free) <= sum(count for _, count in free)
+    assert engine._meta.page_count <= page_count
+
+
+def verify(fs: FileSystem, history: History, folder: str = STORE, options: Options = SMALL) -> None:
+    """The store opens, holds all acknowledged groups and a prefix of the others, is sound, and goes on working."""
+    engine = Engine.open(folder, options, fs=fs)
+    try:
+        count = engine.state.lsn
+        assert history.acknowledged <= count < len(history.models), f"{count} groups of {history.acknowledged} acknowledged"
+        assert contents(engine.state) == history.models[count], f"after {count} groups"
+        assert problems(engine) == []
+        later = Group({(2, b"later"): b"x" * 3000, (3, b"later"): b"y"})
+        engine.commit([job := Job(later.prepare())])
+        assert job.error is None
+        expected = later.on(history.models[count])
+        engine._let_go("crash")
+        engine = Engine.open(folder, options, fs=fs)
+        assert contents(engine.state) == expected
+        assert problems(engine) == []
+    finally:
+        if engine._closed is None:
+            engine.close()
+
+
+def key(number: int) -> bytes:
+    """A key of a few bytes."""
+    return b"key %06d" % number
+
+
+def random_group(choose: random.Random, keys: int = 60) -> Group:
+    """Puts and deletes of small and long values in three trees, and now and then a range that goes."""
+    puts: dict[Place, bytes | None] = {}
+    for _ in range(choose.randint(1, 6)):
+        length = choose.choice((0, 5, 40, 300, 1500, 2048, 2049, 9000, 20000) if choose.random() < 0.4 else (10, 100, 200))
+        value = choose.randbytes(4) * (length // 4)
+        puts[choose.randint(1, 3), key(choose.randrange(keys))] = value if choose.random() < 0.8 else None
+    ranges = []
+    if choose.random() < 0.15:
+        low = choose.randrange(keys)
+        ranges.append((choose.randint(1, 3), key(low), key(low + choose.randrange(keys // 3))))
+    return Group(puts, ranges)
+
+
+def bulk_entries(prefix: bytes, count: int, long_every: int = 7) -> list[tuple[bytes, bytes]]:
+    """Ascending entries, some of them with values on overflow pages."""
+    return [(prefix + b"%05d" % i, b"v%d" % i * (700 if i % long_every == 0 else 20)) for i in range(count)]
+
+
+def groups(seed: int, count: int) -> Iterable[Group]:
+    """Random groups."""
+    choose = random.Random(seed)
+    return (random_group(choose) for _ in range(count))
