@@ -418,14 +418,16 @@ class _MemoryReader:
 
 
 class MemorySnapshot(_MemoryReader):
-    """One state, kept until it is closed or too old."""
+    """One state, kept until it is closed, or too old, or the store is closed."""
 
-    def __init__(self, state: _State, max_age_seconds: float) -> None:
-        self._state: _State | None = state
+    def __init__(self, backend: MemoryBackend, max_age_seconds: float) -> None:
+        self._backend = backend
+        self._state: _State | None = backend._current()
         self._expires = time.monotonic() + max_age_seconds
 
     def _current(self) -> _State:
-        if time.monotonic() >= self._expires:
+        self._backend._current()  # raises Closed if the store is
+        if self._state is not None and time.monotonic() >= self._expires:
             self._state = None
             raise Closed("the snapshot reached its maximum age and was closed; take a new one")
         if self._state is None:
@@ -476,7 +478,7 @@ class MemoryBackend(_MemoryReader):
 
     def snapshot_now(self) -> MemorySnapshot:
         """The present state, as a reader of its own."""
-        return MemorySnapshot(self._current(), self._settings.snapshot_max_age_seconds)
+        return MemorySnapshot(self, self._settings.snapshot_max_age_seconds)
 
     def close_now(self) -> None:
         """Forget everything. May be called again."""

@@ -126,7 +126,7 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
     def text_number(self, index: int) -> int:
         """The number of the text with this index."""
         runs = self.texts
-        run = runs[bisect_right(runs, index, key=_first) - 1]
+        run = runs[0] if len(runs) == 1 else runs[bisect_right(runs, index, key=_first) - 1]
         return run.number + index - run.first
 
     def with_text(self, index: int, number: int) -> Layout:

@@ -161,15 +161,14 @@ class Policies:
 class Nodes(Generic[N]):
     """Reads nodes of one version, whole or as outlines, by ordinal."""
 
-    __slots__ = ("_content", "_number", "_prefix", "_rows", "_texts", "_weight")
+    __slots__ = ("_content", "_number", "_prefix", "_rows", "_texts")
 
     def __init__(self, state: State, content: Content, weight: type[N]) -> None:
         self._content = content
         self._number = content.place.content
         self._prefix = content.prefix
-        self._weight: type[N] = weight
         self._rows = state.cursor(NODES)
-        self._texts = state.cursor(TEXTS)
+        self._texts = state.cursor(TEXTS) if weight is Node else None
 
     def get(self, ordinal: int) -> N:
         """The node at an ordinal, which must be one of the version's."""
@@ -177,7 +176,7 @@ class Nodes(Generic[N]):
         if row is None:
             raise Corrupted(f"content {self._number} has no node at ordinal {ordinal}")
         node: Any
-        if self._weight is not Node:
+        if self._texts is None:
             node = decode_outline(self._prefix, row)
         elif row_text_hash(row) is None:
             node = decode_node(self._prefix, row, NO_TEXT)
