@@ -10,6 +10,7 @@ Under asyncio: ``async with treestore.open(url) as store``, and ``await`` each v
 :mod:`treestore.repositories.documents` and :mod:`treestore.repositories.versions` for the verbs.
 """
 
+from treestore import pageindex
 from treestore.config import Settings
 from treestore.errors import (
     Closed,
@@ -79,4 +80,5 @@ __all__ = [
     "__version__",
     "open",
     "open_sync",
+    "pageindex",
 ]

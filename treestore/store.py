@@ -129,9 +129,10 @@ class TreeStore(_Opened[D]):
     def backup(self, folder: str | os.PathLike[str]) -> Plan[int]:
         """Copy one committed moment of the store to a new folder, while it is in use. Returns the copy's size in bytes.
 
-        Raises InvalidInput if the folder exists and is not empty, Unavailable for a store in memory.
+        Raises InvalidInput if the folder is not empty, Unavailable if it can't be written and for a store in memory.
         """
-        return (yield from ask(Backup(rules.check_text(os.fspath(folder), "folder"))))
+        path = os.fspath(folder) if isinstance(folder, os.PathLike) else folder
+        return (yield from ask(Backup(rules.check_text(path, "folder"))))
 
     @verb
     def compact(self) -> Plan[int]:

@@ -46,7 +46,7 @@ from treestore.records import (
     Version,
 )
 from treestore.repositories import amendment, columns, facts
-from treestore.repositories.plan import D, Plan, Repository, ask, ask_all, tell, verb
+from treestore.repositories.plan import D, Plan, Repository, ask, ask_all, take_turn, tell, verb
 from treestore.trees import rules, timeline
 from treestore.trees.derive import derive
 from treestore.trees.given import check_pages
@@ -121,6 +121,7 @@ class Documents(Repository[D]):
         derived = yield from derive(given.policy_id, given.version_id, nodes)
         kept_pages = check_pages(pages)
         given = msgspec.structs.replace(given, **columns.content(derived, kept_pages))
+        yield from take_turn(given.policy_id)
         for _ in range(facts.ATTEMPTS):
             before = yield from ask(Get(Version, (given.policy_id, given.version_id)))
             live = before is not None and before.deleted_at is None
@@ -177,6 +178,7 @@ class Documents(Repository[D]):
 
     def _delete(self, policy_id: str, version_id: str | None) -> Plan[DeleteResult]:
         rules.check_policy_id(policy_id)
+        yield from take_turn(policy_id)
         for _ in range(facts.ATTEMPTS):
             versions = yield from ask(Scan(Version, (policy_id,), index="ingested"))
             if version_id is None:
@@ -290,6 +292,7 @@ class Documents(Repository[D]):
             "metadata": metadata,
         }
         amended = amendment.checked(rules.check_node_id(node_id), fields)
+        yield from take_turn(policy_id)
         for _ in range(facts.ATTEMPTS):
             result = yield from self._amend(policy_id, node_id, ref, amended)
             if result is not None:

@@ -17,8 +17,8 @@ from treestore.operations import Absent, Expectation, FieldEquals
 from treestore.records import Fact, Version
 
 ATTEMPTS = 64
-"""So often a verb reads again and decides again before it gives up. Each time another writer has succeeded, so that many
-in a row mean a version that is written without pause by dozens at once."""
+"""So often a verb reads again and decides again before it gives up. Plans under one driver take turns, so this is about
+writers elsewhere (another face of the store, another process), each of which has succeeded when this one fails."""
 
 
 def unchanged_since(version: Version) -> FieldEquals:

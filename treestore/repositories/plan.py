@@ -2,18 +2,21 @@
 
 A verb is a generator, a *plan*: it yields what it wants to know or to have written (an operation, several that must see one
 snapshot, or a write group) and is sent the answer; it performs no I/O itself. It yields ``None`` where it has computed for
-a while, so that an event loop may serve others. :class:`SyncDriver` and :class:`AsyncDriver` run plans on a store;
-:class:`verb` makes of each plan a method that returns its result, or an awaitable of it, by the repository's driver, so
-both faces have one definition, one signature and one docstring.
+a while, so that an event loop may serve others, and a :class:`Turn` where it should be alone in changing a policy.
+:class:`SyncDriver` and :class:`AsyncDriver` run plans on a store; :class:`verb` makes of each plan a method that returns its
+result, or a coroutine of it, by the repository's driver, so both faces have one definition, one signature and one docstring.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from datetime import datetime
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+import msgspec
 
 from treestore.backends.protocol import Backend, Reader, SyncBackend, SyncReader
 from treestore.errors import ReadOnly
@@ -22,7 +25,18 @@ from treestore.operations import Applied, Operation, WriteGroup
 R = TypeVar("R")
 P = ParamSpec("P")
 
-Request = Operation[Any] | Sequence[Operation[Any]] | WriteGroup | None
+
+class Turn(msgspec.Struct, frozen=True):
+    """A plan's wish to be the only one under its driver that changes a policy, from now until it ends. Once in a plan.
+
+    What a plan writes is guarded by expectations anyway, also against other processes. Turns add fairness: without them, of
+    many tasks that change one version in a loop the slower ones would be refused again and again.
+    """
+
+    policy_id: str
+
+
+Request = Operation[Any] | Sequence[Operation[Any]] | WriteGroup | Turn | None
 Plan = Generator[Request, Any, R]
 Clock = Callable[[], datetime]
 
@@ -45,6 +59,37 @@ def tell(group: WriteGroup) -> Plan[Applied]:
     return applied
 
 
+def take_turn(policy_id: str) -> Plan[None]:
+    """Wait until no other plan under this driver has the policy's :class:`Turn`, and have it until the end."""
+    yield Turn(policy_id)
+
+
+L = TypeVar("L")
+
+
+class _Turns(Generic[L]):
+    """A lock for each key that somebody holds or waits for."""
+
+    def __init__(self, make: Callable[[], L]) -> None:
+        self._make = make
+        self._users: dict[Any, tuple[L, int]] = {}
+        self._guard = threading.Lock()
+
+    def join(self, key: object) -> L:
+        """The lock of a key, to be acquired. Whoever joins must leave."""
+        with self._guard:
+            lock, users = self._users.get(key) or (self._make(), 0)
+            self._users[key] = lock, users + 1
+            return lock
+
+    def leave(self, key: object) -> None:
+        """The lock was released, or not acquired after all. The last one takes it away."""
+        with self._guard:
+            lock, users = self._users.pop(key)
+            if users > 1:
+                self._users[key] = lock, users - 1
+
+
 def _write_to_snapshot() -> ReadOnly:
     return ReadOnly("a snapshot can't be written to; use the store itself")
 
@@ -55,14 +100,19 @@ class SyncDriver:
     def __init__(self, backend: SyncBackend | SyncReader, clock: Clock) -> None:
         self.backend = backend
         self.clock = clock
+        self._turns = _Turns(threading.Lock)
 
     def run(self, plan: Plan[R]) -> R:
         """The plan's result; errors of the store are thrown into the plan where it asked."""
+        give_up_turn: Callable[[], None] | None = None
         try:
             request = plan.send(None)
             while True:
                 try:
-                    answer = self._perform(request)
+                    if isinstance(request, Turn):
+                        answer = give_up_turn = self._take(request.policy_id)
+                    else:
+                        answer = self._perform(request)
                 except Exception as error:
                     request = plan.throw(error)
                 else:
@@ -70,8 +120,26 @@ class SyncDriver:
         except StopIteration as end:
             result: R = end.value
             return result
+        finally:
+            plan.close()
+            if give_up_turn is not None:
+                give_up_turn()
 
-    def _perform(self, request: Request) -> Any:
+    def _take(self, policy_id: str) -> Callable[[], None]:
+        lock = self._turns.join(policy_id)
+
+        def give_up() -> None:
+            lock.release()
+            self._turns.leave(policy_id)
+
+        try:
+            lock.acquire()
+        except BaseException:
+            self._turns.leave(policy_id)
+            raise
+        return give_up
+
+    def _perform(self, request: Operation[Any] | Sequence[Operation[Any]] | WriteGroup | None) -> Any:
         if isinstance(request, Operation):
             return self.backend.read_one_now(request)
         if isinstance(request, WriteGroup):
@@ -87,14 +155,19 @@ class AsyncDriver:
     def __init__(self, backend: Backend | Reader, clock: Clock) -> None:
         self.backend = backend
         self.clock = clock
+        self._turns = _Turns(asyncio.Lock)
 
     async def run(self, plan: Plan[R]) -> R:
         """As :meth:`SyncDriver.run`."""
+        give_up_turn: Callable[[], None] | None = None
         try:
             request = plan.send(None)
             while True:
                 try:
-                    answer = await self._perform(request)
+                    if isinstance(request, Turn):
+                        answer = give_up_turn = await self._take(request.policy_id)
+                    else:
+                        answer = await self._perform(request)
                 except Exception as error:
                     request = plan.throw(error)
                 else:
@@ -104,8 +177,25 @@ class AsyncDriver:
             return result
         finally:
             plan.close()
+            if give_up_turn is not None:
+                give_up_turn()
 
-    async def _perform(self, request: Request) -> Any:
+    async def _take(self, policy_id: str) -> Callable[[], None]:
+        key = asyncio.get_running_loop(), policy_id  # a lock of asyncio belongs to one loop
+        lock = self._turns.join(key)
+
+        def give_up() -> None:
+            lock.release()
+            self._turns.leave(key)
+
+        try:
+            await lock.acquire()
+        except BaseException:
+            self._turns.leave(key)
+            raise
+        return give_up
+
+    async def _perform(self, request: Operation[Any] | Sequence[Operation[Any]] | WriteGroup | None) -> Any:
         if isinstance(request, Operation):
             return await self.backend.read_one(request)
         if isinstance(request, WriteGroup):

@@ -8,7 +8,7 @@ from treestore.errors import Conflict
 from treestore.operations import GetVersion, InEffect, Latest, Put, Scan, WriteGroup
 from treestore.records import Version
 from treestore.repositories import facts
-from treestore.repositories.plan import D, Plan, Repository, ask, tell, verb
+from treestore.repositories.plan import D, Plan, Repository, ask, take_turn, tell, verb
 from treestore.trees import rules, timeline
 
 
@@ -67,6 +67,7 @@ class Versions(Repository[D]):
         rules.check_policy_id(policy_id)
         rules.check_version_id(version_id)
         effective = rules.as_fact_time(date, "effective_date")
+        yield from take_turn(policy_id)
         for _ in range(facts.ATTEMPTS):
             version = yield from ask(GetVersion(policy_id, version_id))
             if version.effective_date == effective:
