@@ -12,7 +12,7 @@ import typer
 
 from treestore.cli import config, ingest, maintenance, reading, versions
 from treestore.cli.options import Store
-from treestore.cli.output import say
+from treestore.cli.output import say, write
 from treestore.errors import InvalidInput, MigrationError, NotAStore, TreestoreError
 
 app = typer.Typer(
@@ -33,9 +33,9 @@ _UsageError, _CommandError = typer.BadParameter.__mro__[1:3]
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from treestore import __version__
 
-        typer.echo(f"treestore {version('treestore')}")
+        write(f"treestore {__version__}\n")
         raise typer.Exit
 
 
@@ -64,20 +64,19 @@ def run(arguments: Sequence[str]) -> int:
 
     ``TREESTORE_DEBUG=1`` lets what was raised through, for those who look for a fault in treestore.
     """
-    if os.environ.get("TREESTORE_DEBUG", "") not in ("", "0"):
-        return _status(app(args=list(arguments), prog_name="treestore", standalone_mode=False))
     try:
-        return _status(app(args=list(arguments), prog_name="treestore", standalone_mode=False))
+        status = app(args=list(arguments), prog_name="treestore", standalone_mode=False) or 0
+        if status == INTERRUPTED:  # what typer makes of Ctrl-C, in its later versions
+            raise KeyboardInterrupt
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         return INTERRUPTED
     except Exception as error:
+        if os.environ.get("TREESTORE_DEBUG", "") not in ("", "0"):
+            raise
         say(describe(error))
         return 2 if isinstance(error, (*_BAD_INPUT, _UsageError)) else 1
-
-
-def _status(answer: object) -> int:
-    return answer if isinstance(answer, int) else 0
+    return int(status)
 
 
 def describe(error: Exception) -> str:

@@ -60,8 +60,13 @@ def moment(value: datetime | None) -> str:
 def write(text: str) -> None:
     """Write to stdout at once, so that a line that was seen is true. Ends quietly if nobody reads any more."""
     try:
-        sys.stdout.write(text)
         sys.stdout.flush()
+        # Not by the text layer: under PYTHONUNBUFFERED it takes a part that was written (the disk is full, the reader has
+        # gone) for the whole, and the rest would be lost without an error.
+        rest = memoryview(text.encode(sys.stdout.encoding, sys.stdout.errors or "strict"))
+        while rest:
+            rest = rest[sys.stdout.buffer.write(rest) :]
+        sys.stdout.buffer.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still flushes at exit goes nowhere
         raise typer.Exit(BROKEN_PIPE) from None

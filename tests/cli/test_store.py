@@ -1,0 +1,152 @@
+"""The verbs on a whole store, the settings, and stores that can't be used."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import treestore as package
+from tests.cli.command import SHIPPED_FILES, Command, Files, node
+from treestore.cli.app import run
+
+
+@pytest.fixture
+def filled(treestore: Command, files: Files) -> Command:
+    treestore.done("ingest", files.document(node("a", nodes=[node("b")]), node("c")))
+    return treestore
+
+
+def test_stats_and_check(filled: Command) -> None:
+    assert filled.done("stats").lines[:3] == [
+        line for line in filled.done("stats").lines if line.startswith(("documents ", "versions ", "nodes "))
+    ]
+    figures = filled.done("stats", "--json").json
+    assert (figures["documents"], figures["versions"], figures["nodes"]) == (1, 1, 3)
+    assert figures["size_bytes"] > 0
+    assert filled.done("check").out.startswith("sound: ")
+    assert filled.done("check", "--json").json["ok"] is True
+
+
+def test_check_finds_damage(treestore: Command) -> None:
+    treestore.done("ingest", *[path for path in SHIPPED_FILES if "workspace" not in path.name])
+    treestore.done("compact")
+    data = treestore.store / "data"
+    content = bytearray(data.read_bytes())
+    for offset in range(3 * 8192 + 4096, len(content), 8192):  # one byte in each page but the first ones
+        content[offset] ^= 0xFF
+    data.write_bytes(content)
+    ran = treestore("check")
+    assert ran.status == 1
+    assert "sound" not in ran.out
+    assert ran.out or ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_backup_is_a_store(filled: Command, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    size = filled.done("backup", copy, "--json").json["size_bytes"]
+    assert size > 0
+    with package.open_sync(f"btree:///{copy}", create=False) as store:
+        assert store.check().ok
+        assert [entry.node_id for entry in store.documents.get_outline("policy")] == ["a", "b", "c"]
+    assert str(copy) in filled.refused(2, "backup", copy)
+
+
+def test_compact(filled: Command) -> None:
+    filled.done("delete", "policy", "--yes")
+    assert filled.done("compact", "--json").json["freed_bytes"] >= 0
+    assert filled.done("check").out.startswith("sound: ")
+
+
+READING = (
+    "documents,tree P,node P a,children P,ancestors P a,versions P,export P,delete P --yes,stats,check,backup copy,compact"
+)
+
+
+@pytest.mark.parametrize("command", READING.split(","))
+def test_only_ingest_makes_a_store(treestore: Command, command: str) -> None:
+    assert treestore.refused(1, *command.split()) == f"there is no store at {treestore.store}"
+    assert not treestore.store.exists()
+
+
+def test_a_folder_that_is_no_store_is_left_alone(treestore: Command, files: Files) -> None:
+    treestore.store.mkdir()
+    (treestore.store / "letter.txt").write_text("dear")
+    path = files.document(node())
+    assert "letter.txt" in treestore.refused(2, "ingest", path)
+    assert "letter.txt" in treestore.refused(1, "documents")
+    assert [entry.name for entry in treestore.store.iterdir()] == ["letter.txt"]
+
+
+def test_a_file_is_no_store(treestore: Command, files: Files) -> None:
+    treestore.store.write_text("dear")
+    assert str(treestore.store) in treestore.refused(2, "ingest", files.document(node()))
+    assert treestore.store.read_text() == "dear"
+
+
+def test_a_store_that_another_process_holds(filled: Command) -> None:
+    with package.open_sync(filled.url, create=False) as store:
+        ran = filled.process("documents")
+        assert ran.status == 1
+        assert ran.out == ""
+        assert ran.err.startswith("treestore: ")
+        assert ran.err.count("\n") == 1
+        assert str(os.getpid()) in ran.err, "it says who holds it"
+        assert len(store.documents.list_documents()) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("btree://", "supported are btree:///"),
+        ("btree://relative", "supported are btree:///"),
+        ("sqlite:///x", "'sqlite:///x'; supported are"),
+        ("postgresql://user:secret@host/db", "postgresql://user:***@host/db"),
+        ("folder", "supported are"),
+        ("", "supported are"),
+    ],
+)
+def test_wrong_urls(treestore: Command, url: str, said: str) -> None:
+    message = treestore.refused(2, "documents", "--store", url)
+    assert said in message
+    assert "secret" not in message
+
+
+def test_the_store_may_be_named_before_and_after_the_verb_or_in_the_environment(
+    filled: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(filled.done("documents", "--json").json) == 1
+    assert run(["documents", "--json", "--store", filled.url]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
+    monkeypatch.setenv("TREESTORE_URL", filled.url)
+    assert run(["documents", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
+    assert filled.done("documents", "--json", "--store", filled.url).json != []
+    assert run(["--store", "memory://", "documents", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_config_show(treestore: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREESTORE_CACHE_SIZE_MB", "64")
+    shown = {entry["variable"]: (entry["value"], entry["source"]) for entry in treestore.done("config", "show", "--json").json}
+    assert shown["TREESTORE_URL"] == (treestore.url, "--store")
+    assert shown["TREESTORE_CACHE_SIZE_MB"] == ("64", "environment")
+    assert shown["TREESTORE_WAL_FILE_SIZE_MB"] == ("100", "default")
+    assert treestore.done("config", "show").lines[0].split() == ["VARIABLE", "VALUE", "SOURCE"]
+
+
+def test_config_show_hides_secrets_and_names_what_nothing_reads(treestore: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREESTORE_CACHE_SIZE", "64")
+    ran = treestore("config", "show", "--store", "postgresql://user:secret@host/db")
+    assert ran.status == 0
+    assert "secret" not in ran.out + ran.err
+    assert ran.err == "treestore: TREESTORE_CACHE_SIZE is no setting of treestore; nothing reads it\n"
+
+
+def test_a_wrong_setting_is_named(treestore: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREESTORE_CACHE_SIZE_MB", "many")
+    for arguments in (["documents"], ["config", "show"]):
+        assert "TREESTORE_CACHE_SIZE_MB: must be a whole number" in treestore.refused(2, *arguments)
