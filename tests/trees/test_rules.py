@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -237,6 +238,17 @@ def test_times_are_utc_and_a_date_is_a_whole_day(given_: date, fact: datetime, q
         assert moment == expected
         assert moment.tzinfo is UTC
         assert type(moment) is datetime
+
+
+def test_the_zone_of_the_machine_makes_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XYZ+5")
+    time.tzset()
+    try:
+        for naive in (datetime.fromisoformat("2024-01-02T22:00"), datetime(2024, 1, 2, 22, tzinfo=Unset())):
+            assert rules.as_fact_time(naive, "effective_date") == datetime(2024, 1, 2, 22, tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("value", ["2024-01-01", 0, 1.5, None, True, [2024, 1, 1]])
