@@ -229,6 +229,12 @@ def test_texts_of_all_kinds_come_back_equal(store: SyncStore, text: str) -> None
     assert store.documents.get_page_text("policy " + text[:90], 0).content == text
 
 
+def test_page_texts_may_hold_nul_as_pdf_extractors_give_it(store: SyncStore) -> None:
+    for content in ("\0", "a\0b\0", "\0" * 20_000):
+        store.documents.store_document("p", "1", [], pages=[{"page": 1, "content": content}])
+        assert store.documents.get_page_text("p", 1).content == content
+
+
 def test_a_document_without_nodes_is_a_document(store: SyncStore) -> None:
     assert store.documents.store_document("p", "1", []).outcome == "created"
     assert store.documents.store_document("p", "1", ()).outcome == "unchanged"

@@ -1,0 +1,286 @@
+"""A machine that does anything to a store, in any order, and compares every answer with that of the store in memory.
+
+The stores share one clock, so even times must be equal. The native store is closed and opened again, checkpoints and
+compactions come and snapshots are held while the others write.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+import treestore
+from tests.clock import START, SetClock
+from tests.contract.samples import ALL_PLANES
+from tests.stores import SyncStore
+from treestore import Conflict, InvalidInput, NotFound, Settings, Snapshot, SyncDriver
+
+POLICIES = st.sampled_from(["p", "p", "p", "p2", "é"])
+VERSIONS = st.sampled_from(["1", "1", "2", "10"])
+NODES = st.sampled_from([f"n{at}" for at in range(6)])
+TEXTS = st.sampled_from([None, "", "short", ALL_PLANES, "long " * 400, "longer " * 3000])
+JSON = st.none() | st.dictionaries(st.sampled_from("ab"), st.integers(-1, 1) | st.booleans() | st.lists(st.none()), max_size=2)
+DATES = st.none() | st.integers(-40, 40).map(lambda days: START + timedelta(days=days))
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Up to a dozen nodes, flat, with parents among the earlier ones."""
+    least = draw(st.sampled_from([0, 1, 3, 6]))
+    names = draw(st.lists(st.integers(0, 11), unique=True, min_size=least, max_size=12))
+    nodes: list[dict[str, Any]] = []
+    for at, name in enumerate(names):
+        parent = draw(st.integers(0, at))
+        pages = draw(st.none() | st.tuples(st.integers(0, 9), st.integers(9, 20)))
+        nodes.append(
+            {
+                "node_id": f"n{name}",
+                "parent_id": nodes[parent - 1]["node_id"] if parent else None,
+                "title": draw(st.sampled_from(["", "title", ALL_PLANES])),
+                "text": draw(TEXTS),
+                "summary": draw(st.sampled_from([None, "", "summary"])),
+                "metadata": draw(JSON),
+                "page_start": pages[0] if pages else None,
+                "page_end": pages[1] if pages else None,
+            }
+        )
+    return nodes
+
+
+PAGES = st.lists(st.tuples(st.integers(0, 5), TEXTS), unique_by=lambda page: page[0], max_size=3).map(
+    lambda pages: [{"page": page, "content": content or ""} for page, content in pages]
+)
+
+
+def answered(call: Callable[[], Any]) -> Any:
+    """An answer, or the error that stands for it; without what is a store's own."""
+    try:
+        answer = call()
+    except (NotFound, InvalidInput, Conflict) as error:
+        return type(error), str(error)
+    if isinstance(answer, treestore.StoreStats):
+        return answer.documents, answer.versions, answer.nodes
+    return answer
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """The store under test beside the one in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = SetClock()
+        self.model = treestore.open_sync("memory://", clock=self.clock)
+        self.views: list[tuple[Snapshot[SyncDriver], Snapshot[SyncDriver]]] = []
+        self.store = self.opened()
+
+    def opened(self) -> SyncStore:
+        raise NotImplementedError
+
+    def teardown(self) -> None:
+        self.store.close()
+        self.model.close()
+
+    def both(self, call: Callable[[Any], Any]) -> None:
+        """Ask both stores; their answers are the same."""
+        found, expected = answered(partial(call, self.store)), answered(partial(call, self.model))
+        assert found == expected
+        if isinstance(expected, msgspec.Struct | list):
+            assert msgspec.json.encode(found) == msgspec.json.encode(expected), "equal in JSON too, where 1 is not True"
+
+    # --- writing ---------------------------------------------------------------------------------------------------------
+
+    @rule(policy_id=POLICIES, version_id=VERSIONS, nodes=trees(), pages=PAGES, date=DATES, metadata=JSON)
+    def store_document(self, policy_id: str, version_id: str, nodes: Any, pages: Any, date: Any, metadata: Any) -> None:
+        self.both(
+            lambda store: store.documents.store_document(
+                policy_id, version_id, nodes, pages=pages, effective_date=date, metadata=metadata
+            )
+        )
+
+    @initialize(nodes=trees(), pages=PAGES)
+    def begin_with_a_document(self, nodes: Any, pages: Any) -> None:
+        self.both(lambda store: store.documents.store_document("p", "1", nodes, pages=pages))
+
+    @rule(policy_id=POLICIES, version_id=VERSIONS, source=VERSIONS, cut=st.integers(0, 12), text=TEXTS)
+    def store_what_another_version_holds_with_one_text_changed(
+        self, policy_id: str, version_id: str, source: str, cut: int, text: str | None
+    ) -> None:
+        """What one revision shares with the next is kept once by some stores."""
+        try:
+            held = self.model.documents.get_document(policy_id, version_id=source)
+        except NotFound:
+            return
+        nodes = [msgspec.structs.replace(node, text=text) if node.ordinal == cut else node for node in held.nodes]
+        self.both(lambda store: store.documents.store_document(policy_id, version_id, nodes, pages=held.pages[::-1]))
+
+    @rule(
+        policy_id=POLICIES,
+        version_id=st.none() | VERSIONS,
+        node_id=NODES,
+        fields=st.fixed_dictionaries(
+            {},
+            optional={
+                "title": st.sampled_from(["title", "other"]),
+                "text": TEXTS,
+                "summary": st.sampled_from([None, "", "other"]),
+                "validation_status": st.sampled_from(["pending", "approved", "wrong"]),
+                "metadata": JSON,
+            },
+        ),
+    )
+    def update_node(self, policy_id: str, version_id: str | None, node_id: str, fields: dict[str, Any]) -> None:
+        there = answered(lambda: self.model.documents.get_outline(policy_id, version_id=version_id))
+        if isinstance(there, list) and there:
+            node_id = there[int(node_id[1:]) % len(there)].node_id
+        self.both(lambda store: store.documents.update_node(policy_id, node_id, version_id=version_id, **fields))
+
+    @rule(policy_id=POLICIES, version_id=VERSIONS)
+    def delete_version(self, policy_id: str, version_id: str) -> None:
+        self.both(lambda store: store.documents.delete_version(policy_id, version_id))
+
+    @rule(policy_id=POLICIES)
+    def delete_document(self, policy_id: str) -> None:
+        self.both(lambda store: store.documents.delete_document(policy_id))
+
+    @rule(policy_id=POLICIES, version_id=VERSIONS, date=DATES)
+    def set_effective_date(self, policy_id: str, version_id: str, date: Any) -> None:
+        self.both(lambda store: store.versions.set_effective_date(policy_id, version_id, date))
+
+    @rule(hours=st.integers(0, 200))
+    def let_time_pass(self, hours: int) -> None:
+        self.clock.advance(hours=hours)
+
+    # --- reading ---------------------------------------------------------------------------------------------------------
+
+    @rule(policy_id=POLICIES, version_id=st.none() | VERSIONS, node_id=NODES, depth=st.none() | st.integers(0, 3))
+    def read_around_a_node(self, policy_id: str, version_id: str | None, node_id: str, depth: int | None) -> None:
+        ref = {"version_id": version_id}
+        self.both(lambda store: store.documents.get_node(policy_id, node_id, **ref))
+        self.both(lambda store: store.documents.get_outlines(policy_id, [node_id, "n0", node_id], **ref))
+        self.both(lambda store: store.documents.get_children(policy_id, node_id, **ref))
+        self.both(lambda store: store.documents.get_subtree(policy_id, node_id, depth, **ref))
+        self.both(lambda store: store.documents.get_outline(policy_id, None, depth, **ref))
+        self.both(lambda store: store.documents.get_ancestor_path(policy_id, node_id, **ref))
+
+    @rule(policy_id=POLICIES, at=DATES, known_at=DATES)
+    def ask_as_of(self, policy_id: str, at: Any, known_at: Any) -> None:
+        self.both(lambda store: store.versions.get_version_as_of(policy_id, at, known_at))
+        self.both(lambda store: store.versions.latest(policy_id))
+        self.both(lambda store: store.versions.list(policy_id, include_deleted=True))
+
+    @rule(policy_id=POLICIES, first=st.none() | st.integers(0, 5), last=st.none() | st.integers(0, 5))
+    def read_pages(self, policy_id: str, first: int | None, last: int | None) -> None:
+        self.both(lambda store: store.documents.get_page_texts(policy_id, first, last))
+
+    @rule(after=st.none() | POLICIES, limit=st.none() | st.integers(1, 3))
+    def list_documents(self, after: str | None, limit: int | None) -> None:
+        self.both(lambda store: store.documents.list_documents(after=after, limit=limit))
+        self.both(lambda store: store.stats())
+
+    # --- snapshots -------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.views) < 3)
+    @rule()
+    def take_a_snapshot(self) -> None:
+        self.views.append((self.store.snapshot(), self.model.snapshot()))
+
+    @precondition(lambda self: self.views)
+    @rule(policy_id=POLICIES, which=st.integers(0, 2))
+    def read_a_snapshot(self, policy_id: str, which: int) -> None:
+        found, expected = self.views[which % len(self.views)]
+        calls: list[Callable[[Any], Any]] = [
+            lambda view: view.documents.get_document(policy_id),
+            lambda view: view.documents.list_documents(),
+            lambda view: view.versions.list(policy_id, include_deleted=True),
+        ]
+        for call in calls:
+            assert answered(partial(call, found)) == answered(partial(call, expected))
+
+    @precondition(lambda self: self.views)
+    @rule(which=st.integers(0, 2))
+    def close_a_snapshot(self, which: int) -> None:
+        for view in self.views.pop(which % len(self.views)):
+            view.close()
+
+    # --- the store itself ------------------------------------------------------------------------------------------------
+
+    @rule()
+    def check(self) -> None:
+        assert self.store.check().problems == self.model.check().problems == []
+
+    @rule()
+    def compact(self) -> None:
+        self.store.compact()
+
+    @invariant()
+    def documents_are_equal(self) -> None:
+        for policy_id in ("p", "p2", "é"):
+            self.both(partial(_document, policy_id))
+
+
+def _document(policy_id: str, store: SyncStore) -> Any:
+    return store.documents.get_document(policy_id)
+
+
+class MemoryMachine(StoreMachine):
+    """The asynchronous face's twin: two stores in memory, to try the machine itself and that nothing depends on chance."""
+
+    def opened(self) -> SyncStore:
+        return treestore.open_sync("memory://", clock=self.clock)
+
+
+class BtreeMachine(StoreMachine):
+    """The native store, with a small cache and small log files, so that pages leave the cache and the log rotates."""
+
+    @initialize(cache=st.sampled_from([1, 128]), log=st.sampled_from([1, 100]))
+    def choose_settings(self, cache: int, log: int) -> None:
+        self.settings = Settings(cache_size_mb=cache, wal_file_size_mb=log)
+        self.open_again()
+
+    def opened(self) -> SyncStore:
+        if not hasattr(self, "folder"):
+            self.folder = tempfile.TemporaryDirectory(prefix="treestore-machine-")
+            self.settings = Settings()
+        url = f"btree:///{Path(self.folder.name) / 'store'}"
+        return treestore.open_sync(url, clock=self.clock, settings=self.settings)
+
+    @rule()
+    def reopen(self) -> None:
+        self.open_again()
+        assert self.store.check().problems == []
+
+    def open_again(self) -> None:
+        for views in self.views:
+            for view in views:
+                view.close()
+        self.views.clear()
+        self.store.close()
+        self.store = self.opened()
+
+    def teardown(self) -> None:
+        assert self.store.check().problems == []
+        super().teardown()
+        self.folder.cleanup()
+
+
+@pytest.mark.parametrize("machine", [MemoryMachine, BtreeMachine])
+def test_every_answer_is_that_of_the_store_in_memory(machine: type[StoreMachine]) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=100,
+            stateful_step_count=60,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
