@@ -6,13 +6,14 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from treestore.backends.btree.engine.bulk import finished
+from treestore.backends.btree.engine.bulk import Bulk, finished
 from treestore.backends.btree.engine.check import check
 from treestore.backends.btree.engine.engine import Engine, Job, Options
 from treestore.backends.btree.engine.file import FileSystem
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.recovery import TreeChange
 from treestore.backends.btree.engine.tree import Graft
+from treestore.errors import OutcomeUnknown, TreestoreError
 
 Place = tuple[int, bytes]
 Model = dict[Place, bytes]
@@ -75,17 +76,13 @@ class History:
         self.acknowledged = 0
 
     def commit(self, engine: Engine, groups: Sequence[Group]) -> list[Exception | None]:
-        """Commit groups as one batch and say how each ended."""
-        loads = [(group, [engine.bulk() for _ in group.bulk]) for group in groups]
-        jobs = []
-        for group, bulks in loads:
-            grafts = []
-            for bulk, (tree, entries) in zip(bulks, group.bulk, strict=True):
-                new = finished(bulk.load(entries))
-                assert new is not None
-                bulk.sync()
-                grafts.append((tree, new))
-            jobs.append(Job(group.prepare(grafts)))
+        """Commit groups as one batch and say how each ended. Raises what the bulk loads before it raise."""
+        bulks: list[Bulk] = []
+        try:
+            jobs = [Job(group.prepare(_loaded(engine, group, bulks))) for group in groups]
+        except TreestoreError:
+            _abandon(bulks)
+            raise
         before = len(self.models)
         for group in groups:
             self.models.append(group.on(self.models[-1]))
@@ -93,13 +90,31 @@ class History:
         errors = [job.error for job in jobs]
         if not any(errors):
             self.acknowledged = len(self.models) - 1
-        else:
+        elif not any(isinstance(error, OutcomeUnknown) for error in errors):
             del self.models[before:]
+            _abandon(bulks)
         return errors
 
     def sent(self, engine: Engine, *groups: Group) -> None:
         """Commit groups as one batch; all must succeed."""
         assert self.commit(engine, groups) == [None] * len(groups)
+
+
+def _loaded(engine: Engine, group: Group, bulks: list[Bulk]) -> list[tuple[int, Graft]]:
+    """A group's trees loaded in bulk; the loads are noted as they begin."""
+    grafts = []
+    for tree, entries in group.bulk:
+        bulks.append(bulk := engine.bulk())
+        new = finished(bulk.load(entries))
+        assert new is not None
+        bulk.sync()
+        grafts.append((tree, new))
+    return grafts
+
+
+def _abandon(bulks: list[Bulk]) -> None:
+    for bulk in bulks:
+        bulk.abandon()
 
 
 def contents(state: State) -> Model:
@@ -114,14 +129,14 @@ def problems(engine: Engine) -> list[str]:
 
 
 def accounted(engine: Engine) -> None:
-    """Every page is reachable, free or pending, exactly once, in memory as on disk."""
+    """Every page is reachable, free or pending exactly once, on disk and in memory, and no bulk load's pages are left."""
     assert problems(engine) == []
-    freelist = engine._freelist
     engine.tidy()
-    free, page_count = freelist.at_checkpoint()
-    assert sum(count for _, count in free) == freelist.free_pages + freelist.pending_pages + sum(freelist._staged.values())
-    assert sum(count for _, count in engine._free) <= sum(count for _, count in free)
-    assert engine._meta.page_count <= page_count
+    figures = engine.figures()
+    assert engine._freelist._staged == {}
+    assert figures["pages_free"] == sum(count for _, count in engine._free)
+    assert figures["pages_pending"] == 0
+    assert figures["pages"] == engine._meta.page_count
 
 
 def verify(fs: FileSystem, history: History, folder: str = STORE, options: Options = SMALL) -> None:

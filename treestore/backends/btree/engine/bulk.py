@@ -7,9 +7,10 @@ free.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
+from treestore.backends.btree.engine.file import SyncFailed
 from treestore.backends.btree.engine.format import (
     MAX_INLINE,
     PAGE_HEADER,
@@ -38,10 +39,14 @@ def finished(steps: Generator[None, None, R]) -> R:
 
 
 class Bulk:
-    """One bulk load, of any number of trees. ``pager`` is that of the data file it writes to."""
+    """One bulk load, of any number of trees. ``pager`` is that of the data file it writes to; ``sync_failed`` is told of a
+    failed sync, which may have lost what others wrote to the same file."""
 
-    def __init__(self, pager: Pager, freelist: FreeList) -> None:
+    def __init__(
+        self, pager: Pager, freelist: FreeList, sync_failed: Callable[[SyncFailed], None] | None = None
+    ) -> None:
         self.pager = pager
+        self._sync_failed = sync_failed
         self._freelist = freelist
         self._writer = PageWriter(pager.file)
         self._runs: list[Run] = []
@@ -96,7 +101,12 @@ class Bulk:
     def sync(self) -> int:
         """Make all that was loaded durable; gives the bytes written."""
         self._writer.flush()
-        self.pager.file.sync()
+        try:
+            self.pager.file.sync()
+        except SyncFailed as error:
+            if self._sync_failed is not None:
+                self._sync_failed(error)
+            raise
         return self._writer.bytes_written
 
     def abandon(self) -> None:

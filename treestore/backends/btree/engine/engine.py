@@ -203,7 +203,7 @@ class Engine:
         """A new bulk load. Its grafts are committed like any change, unless a compaction came between (see
         :meth:`is_current`)."""
         self.ready()
-        return Bulk(self.state.pager, self._freelist)
+        return Bulk(self.state.pager, self._freelist, self._poisoned)
 
     def is_current(self, bulk: Bulk) -> bool:
         """Whether the bulk load's pages lie in the present data file."""
@@ -321,10 +321,10 @@ class Engine:
         with self._checkpointing:
             if not self.writable:
                 self.ready()
-            checkpoint = self._checkpoint
-            if checkpoint is None:
-                with self.writer:
-                    checkpoint = self._planned()
+            if self._checkpoint is not None:  # one that failed; more was committed since
+                yield from self._run(self._checkpoint)
+            with self.writer:
+                checkpoint = self._planned()
             if checkpoint is not None:
                 yield from self._run(checkpoint)
 
@@ -359,7 +359,11 @@ class Engine:
             self.dirty -= checkpoint.dirty
             self._freelist.checkpointed(checkpoint.state.epoch, self.readers.oldest())
         yield from checkpoint.settle()
-        self._log.trim(meta.lsn)
+        try:
+            self._log.trim(meta.lsn)
+        except SyncFailed as error:
+            self._poisoned(error)
+            raise
 
     def tidy(self) -> None:
         """Free what readers that have left needed, and share the cache's budget between changed pages and others."""

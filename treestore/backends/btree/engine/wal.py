@@ -11,6 +11,7 @@ grown ahead of the writing, with zeros, and old ones are used again under a new 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -154,12 +155,13 @@ class Log:
             self._fs.sync_folder(self._folder)
 
     def sizes(self) -> list[int]:
-        """The sizes in bytes of all log files."""
+        """The sizes in bytes of all log files. One that is retired at this moment is left out."""
         sizes = []
         for number in log_numbers(self._fs, self._folder):
-            file = self._fs.open(os.path.join(self._folder, file_name(number)))
-            sizes.append(file.size())
-            file.close()
+            with contextlib.suppress(Corrupted):
+                file = self._fs.open(os.path.join(self._folder, file_name(number)))
+                sizes.append(file.size())
+                file.close()
         return sizes
 
     def close(self) -> None:
