@@ -26,6 +26,9 @@ ROOT = "/disk"
 SYNCS = frozenset({"sync", "sync_folder"})
 CHANGES = frozenset({"write", "reserve", "open", "lock", "rename", "remove", "make_folder"})
 
+Fault = Callable[[int, str, str], TreestoreError | None]
+"""Given the number, the kind and the path of an operation, the error that it ends in."""
+
 _devices = itertools.count(1)
 
 
@@ -153,7 +156,7 @@ class SimulatedDisk:
         self.pending: list[_Renaming] = []
         self.locks: set[str] = set()
         self.operations = 0
-        self.fault: Callable[[int, str, str], TreestoreError | None] | None = None
+        self.fault: Fault | None = None
         self.hook: Callable[[str, str], None] | None = None
         self._device = next(_devices)
 
@@ -284,7 +287,7 @@ class SimulatedDisk:
         return -self._device, hash(path)
 
 
-def failing(at: int, *, for_ever: bool, full: bool = False, reads: bool = False) -> Callable[[int, str, str], TreestoreError | None]:
+def failing(at: int, *, for_ever: bool, full: bool = False, reads: bool = False) -> Fault:
     """A fault that fails operation number ``at`` and, ``for_ever``, all later ones: a disk that is broken, or ``full``.
     Reads fail only with ``reads``."""
 

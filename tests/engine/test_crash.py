@@ -1,4 +1,5 @@
-"""A power cut, or the death of the process, at every operation: what was acknowledged is there, of the rest a prefix, whole."""
+"""A power cut, or the death of the process, at every operation: all that was acknowledged is there, and of the rest a prefix,
+each group whole."""
 
 from __future__ import annotations
 

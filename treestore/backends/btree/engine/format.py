@@ -235,6 +235,8 @@ def decode_meta(raw: bytes) -> Meta | None:
             f"the store has format {version} with pages of {page_size} bytes; this treestore reads format {FORMAT_VERSION}"
             f" with pages of {PAGE_SIZE} bytes: open it with the version of treestore that wrote it, or a newer one"
         )
+    if count > MAX_TREES:
+        return None
     roots = {}
     for i in range(count):
         tree, *root = _ROOT.unpack_from(raw, _META.size + i * _ROOT.size)

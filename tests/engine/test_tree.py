@@ -1,0 +1,229 @@
+"""The tree against a dict: any edits, any sizes of keys and values, sound after each step."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.engine.simulated import SimulatedDisk
+from treestore.backends.btree.engine import cursor, tree
+from treestore.backends.btree.engine.bulk import Bulk, finished
+from treestore.backends.btree.engine.check import check
+from treestore.backends.btree.engine.checkpoint import Checkpoint
+from treestore.backends.btree.engine.format import MAX_INLINE, MAX_KEY, PAGE_HEADER, PAGE_SIZE
+from treestore.backends.btree.engine.freelist import FreeList, Run
+from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.engine.node import Branch, Child, Leaf, Root, cell_size
+from treestore.backends.btree.engine.pager import Pager, PageWriter
+from treestore.backends.btree.engine.tree import Edit
+
+
+class Tree:
+    """One tree with its pages, its checkpoints, and a dict that says what must be in it."""
+
+    def __init__(self) -> None:
+        file = SimulatedDisk().open("/disk/data", create=True)
+        file.write(0, bytes(PAGE_SIZE))
+        self.pager = Pager(file, 64 * 1024)
+        self.freelist = FreeList([], 1)
+        self.root: Root | None = None
+        self.model: dict[bytes, bytes] = {}
+        self.epoch = 0
+        self.chain: list[Run] = []
+
+    def edited(self, root: Root | None, edit: Edit) -> None:
+        self.epoch += 1
+        self.root = root
+        self.freelist.give_up(self.epoch, edit.freed)
+        assert (0 if root is None else root.entries) == len(self.model)
+
+    def update(self, changes: dict[bytes, bytes | None]) -> None:
+        for key, value in changes.items():
+            if value is None:
+                self.model.pop(key, None)
+            else:
+                self.model[key] = value
+        keys = sorted(changes)
+        edit = Edit(self.pager)
+        self.edited(tree.update(self.root, keys, [changes[key] for key in keys], edit), edit)
+
+    def remove_range(self, low: bytes, high: bytes | None) -> None:
+        for key in [key for key in self.model if low <= key and (high is None or key < high)]:
+            del self.model[key]
+        edit = Edit(self.pager)
+        self.edited(tree.remove_range(self.root, low, high, edit), edit)
+
+    def graft(self, entries: dict[bytes, bytes]) -> None:
+        bulk = Bulk(self.pager, self.freelist)
+        new = finished(bulk.load(sorted(entries.items())))
+        assert new is not None
+        bulk.sync()
+        self.model.update(entries)
+        edit = Edit(self.pager)
+        root = tree.graft(self.root, new, edit)
+        self.freelist.commit_staged(new.runs)
+        self.edited(root, edit)
+
+    def checkpoint(self) -> None:
+        """Write the tree, and prove the file: each page used once, in order, within bounds."""
+        state = State(self.epoch, self.epoch, {} if self.root is None else {1: self.root}, self.pager)
+        written = Checkpoint(state, self.freelist, self.chain, 0)
+        for _ in written.write(PageWriter(self.pager.file)):
+            pass
+        meta = written.meta(b"s" * 16, 1, 0)
+        for _ in written.settle():
+            pass
+        self.chain = written.chain
+        self.freelist.checkpointed(self.epoch, None)
+        roots = {number: Root(reference, level, count) for number, (level, count, reference) in meta.roots.items()}
+        found = finished(check(State(0, 0, roots, self.pager), meta, written.free, written.chain))
+        assert found.problems == []
+
+    def sound(self) -> None:
+        """In memory: order, bounds, sizes, levels, the least fill; and the entries are those of the dict."""
+        if self.root is not None:
+            self._sound(self.root.child, self.root.level, b"", None)
+        entries = [(key, self.pager.value(value)) for key, value in cursor.scan(self.root, b"", None, self.pager)]
+        assert entries == sorted(self.model.items())
+        back = [(key, self.pager.value(value)) for key, value in cursor.scan_back(self.root, b"", None, self.pager)]
+        assert back == entries[::-1]
+
+    def _sound(self, child: Child, level: int, low: bytes, high: bytes | None) -> None:
+        node = self.pager.node(child, level)
+        assert node.level == level
+        assert node.size <= PAGE_SIZE
+        assert node.keys == sorted(set(node.keys))
+        assert all(low <= key and (high is None or key < high) for key in node.keys)
+        if isinstance(node, Leaf):
+            assert node.keys
+            entries = zip(node.keys, node.values, strict=True)
+            assert node.size == PAGE_HEADER + sum(len(key) + cell_size(value) for key, value in entries)
+            return
+        assert isinstance(node, Branch)
+        assert len(node.encode([1] * len(node.children))[1]) == PAGE_SIZE
+        assert len(node.children) == len(node.keys) + 1
+        bounds = [low, *node.keys, high]
+        for i, below in enumerate(node.children):
+            lower = bounds[i]
+            assert lower is not None
+            self._sound(below, level - 1, lower, bounds[i + 1])
+
+
+LONG_KEYS = st.integers(0, 30).map(lambda n: b"%04d" % n + b"x" * (MAX_KEY - 4))
+KEYS = st.integers(0, 400).map(b"%04d".__mod__) | LONG_KEYS | st.just(b"")
+EDGES = [MAX_INLINE - 1, MAX_INLINE, MAX_INLINE + 1, PAGE_SIZE - 16, PAGE_SIZE - 15, PAGE_SIZE]
+SIZES = st.sampled_from([0, 1, 30, 300, 1000, *EDGES, 40_000])
+VALUES = st.builds(lambda size, byte: bytes([byte]) * size, SIZES, st.integers(0, 255))
+
+
+class Edits(RuleBasedStateMachine):
+    """Any sequence of edits and checkpoints."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.tree = Tree()
+
+    @rule(key=KEYS, value=VALUES | st.none())
+    def one(self, key: bytes, value: bytes | None) -> None:
+        self.tree.update({key: value})
+
+    @rule(changes=st.dictionaries(KEYS, VALUES | st.none(), max_size=40))
+    def many(self, changes: dict[bytes, bytes | None]) -> None:
+        self.tree.update(changes)
+
+    @rule(first=st.integers(0, 400), count=st.integers(1, 300), size=SIZES.filter(lambda size: size <= 1000))
+    def run(self, first: int, count: int, size: int) -> None:
+        self.tree.update({b"%04d" % n: bytes(size) for n in range(first, first + count)})
+
+    @rule(low=KEYS, high=KEYS | st.none())
+    def remove_range(self, low: bytes, high: bytes | None) -> None:
+        self.tree.remove_range(low, high)
+
+    @rule(place=st.integers(0, 400), count=st.integers(1, 60), size=SIZES)
+    def graft(self, place: int, count: int, size: int) -> None:
+        low, high = b"%04d~" % place, b"%04d" % (place + 1)
+        self.tree.remove_range(low, high)
+        self.tree.graft({low + b"%03d" % n: b"g" * size for n in range(count)})
+
+    @rule(low=KEYS, high=KEYS | st.none())
+    def scans(self, low: bytes, high: bytes | None) -> None:
+        expected = [key for key in sorted(self.tree.model) if low <= key and (high is None or key < high)]
+        assert [key for key, _ in cursor.scan(self.tree.root, low, high, self.tree.pager)] == expected
+        assert [key for key, _ in cursor.scan_back(self.tree.root, low, high, self.tree.pager)] == expected[::-1]
+
+    @rule(keys=st.lists(KEYS, max_size=20))
+    def gets(self, keys: list[bytes]) -> None:
+        looking = cursor.Cursor(self.tree.root, self.tree.pager)
+        for key in keys:
+            assert looking.get(key) == self.tree.model.get(key)
+            value = cursor.get(self.tree.root, key, self.tree.pager)
+            assert (None if value is None else self.tree.pager.value(value)) == self.tree.model.get(key)
+
+    @rule()
+    def checkpoint(self) -> None:
+        self.tree.checkpoint()
+
+    @invariant()
+    def sound(self) -> None:
+        if hasattr(self, "tree"):
+            self.tree.sound()
+
+
+TestEdits: Any = Edits.TestCase
+TestEdits.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+
+
+def test_deleting_all_in_random_order_leaves_no_page() -> None:
+    for seed in range(3):
+        choose = random.Random(seed)
+        one = Tree()
+        keys = [b"%05d" % n for n in range(3000)]
+        one.update({key: choose.randbytes(choose.choice((10, 200, 3000 if len(key) % 7 else 9))) for key in keys})
+        one.checkpoint()
+        choose.shuffle(keys)
+        for start in range(0, 3000, 100):
+            one.update(dict.fromkeys(keys[start : start + 100]))
+            if start % 600 == 0:
+                one.checkpoint()
+                one.sound()
+        assert one.root is None
+        one.checkpoint()
+        assert one.freelist.free_pages + one.freelist.pending_pages + len(one.chain) == one.freelist.page_count - 1
+
+
+def test_entries_appended_in_order_fill_their_pages() -> None:
+    one = Tree()
+    for n in range(4000):
+        one.update({b"%06d" % n: bytes(100)})
+    one.sound()
+    assert one.root is not None
+    one.checkpoint()
+    leaves = 4000 * 110 // PAGE_SIZE
+    assert one.freelist.page_count - 1 - one.freelist.free_pages < leaves * 1.15
+
+
+def test_an_edit_leaves_the_tree_before_it_as_it_was() -> None:
+    choose = random.Random(5)
+    one = Tree()
+    one.update({b"%04d" % n: bytes(choose.choice((10, 500, 2500))) for n in range(500)})
+    one.checkpoint()
+    before, model = one.root, dict(one.model)
+    for _ in range(30):
+        start = choose.randrange(500)
+        one.update({b"%04d" % n: choose.choice((None, b"new" * 100)) for n in range(start, start + 20)})
+        one.remove_range(b"%04d" % choose.randrange(500), b"%04d" % choose.randrange(500))
+        assert {k: one.pager.value(v) for k, v in cursor.scan(before, b"", None, one.pager)} == model
+
+
+def test_a_separator_lies_between_its_neighbours() -> None:
+    choose = random.Random(6)
+    for _ in range(2000):
+        left, right = sorted(bytes(choose.choices(b"\0ab\xff", k=choose.randrange(6))) for _ in range(2))
+        if left < right:
+            between = tree.separator(left, right)
+            assert left < between <= right
+            assert right.startswith(between)
