@@ -81,18 +81,18 @@ def run(*command: str | Path) -> None:
 def make(folder: Path, extra: str) -> None:
     """Bring the environment to what is wanted."""
     stamp, basis = installed(folder), wanted(folder)
-    extras = stamp.get("extras") if stamp.get("basis") == basis else None
-    if isinstance(extras, list) and (not extra or extra in extras):
+    had = stamp.get("extras")
+    extras = sorted({*(had if isinstance(had, list) else []), *([extra] if extra else [])})
+    fresh = stamp.get("basis") == basis
+    if fresh and extras == had:
         return
     print(f"making {folder} ...", file=sys.stderr, flush=True)
-    if isinstance(extras, list):
+    if fresh:
         (folder / STAMP).unlink()
-        extras = sorted({*extras, extra})
     else:
-        extras = [extra] if extra else []
         run(sys.executable, "-m", "venv", "--clear", folder)
     what = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
-    run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", what)
+    run(folder / "bin" / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--editable", what)
     (folder / STAMP).write_text(json.dumps({"basis": basis, "extras": extras}), encoding="utf-8")
 
 
@@ -100,9 +100,12 @@ def main(extra: str = "") -> None:
     """Make or find the environment, one script at a time, and print its folder."""
     try:
         folder = environment_folder()
-        lock = os.open(folder.parent, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        make(folder, extra)
+        turn = os.open(folder.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            make(folder, extra)
+        finally:
+            os.close(turn)
     except OSError as error:
         refuse(f"can't make the virtual environment: {error}")
     print(folder)

@@ -51,9 +51,12 @@ unset PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV PIP_TARGET PIP_PREFIX
 PIP_USER=0
 export PIP_USER
 
-# use_environment [EXTRA]: make or reuse the environment.
+# use_environment [EXTRA]: make or reuse the environment. VENV=/folder names one that is used as it is.
 use_environment() {
-    find_python
-    venv=$("$base" "$root/scripts/environment.py" "$@") || exit 1
+    venv=${VENV-}
+    if [ -z "$venv" ]; then
+        find_python
+        venv=$("$base" "$root/scripts/environment.py" "$@") || exit 1
+    fi
     python=$venv/bin/python
 }

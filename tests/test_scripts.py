@@ -1,0 +1,231 @@
+"""``scripts/demo`` and ``scripts/test``: they work, and in an environment that can't work they say what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ("scripts/demo", "scripts/test")
+
+
+def run(script: Path, *arguments: str, path: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as sh does, from another folder and without a terminal, in an environment of these variables alone."""
+    shell = shutil.which("dash") or "/bin/sh"
+    return subprocess.run(
+        [shell, str(script), *arguments],
+        cwd="/",
+        env={"PATH": os.environ["PATH"] if path is None else path, **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_demo_runs_without_a_terminal_and_cleans_up(tmp_path: Path) -> None:
+    # The environment that the tests run in, so that no test installs anything.
+    ran = run(ROOT / "scripts" / "demo", VENV=sys.prefix, TMPDIR=str(tmp_path))
+    assert ran.returncode == 0, ran.stderr
+    for shown in ("created    four-lectures 1  53 nodes", "unchanged  earthmover 1", "equal to README_markdown", "sound: "):
+        assert shown in ran.stdout
+    as_of = ran.stdout.partition("versions leave --as-of 2026-02-28")[2].splitlines()[2]
+    assert as_of.split()[:2] == ["1", "2026-01-01"]
+    assert "\x1b" not in ran.stdout
+    assert [entry.name for entry in tmp_path.iterdir() if "demo" in entry.name] == []
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["--store"], ["--store", ""], ["a", "b", "c"]])
+def test_the_demo_refuses_arguments_that_it_does_not_know(arguments: list[str]) -> None:
+    ran = run(ROOT / "scripts" / "demo", *arguments)
+    assert (ran.returncode, ran.stderr) == (2, "demo: usage: scripts/demo [--store URL]\n")
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A PATH with the few commands that the scripts need, and no Python."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("dirname", "mktemp", "rm", "sed", "env"):
+        found = shutil.which(name)
+        assert found is not None
+        (folder / name).symlink_to(found)
+    return folder
+
+
+def fake_python(folder: Path, name: str, version: str, status: int) -> None:
+    """A Python of this version that fails the scripts' question by this status."""
+    program = folder / name
+    program.write_text(f'#!/bin/sh\ncase $2 in *print*) echo {version} ;; *) exit {status} ;; esac\n')
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_no_python(tools: Path, script: str) -> None:
+    ran = run(ROOT / script, path=str(tools))
+    assert ran.returncode == 1
+    assert "no Python was found; Python 3.11 or newer is needed" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_python_is_too_old(tools: Path, script: str) -> None:
+    fake_python(tools, "python3", "3.9", 10)
+    ran = run(ROOT / script, path=str(tools))
+    assert ran.returncode == 1
+    assert f"Python 3.11 or newer is needed; {tools}/python3 is 3.9." in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_python_has_no_venv(tools: Path, script: str) -> None:
+    fake_python(tools, "python3", "3.9", 10)
+    fake_python(tools, "python3.12", "3.12", 11)
+    ran = run(ROOT / script, path=str(tools))
+    assert ran.returncode == 1
+    assert f"{tools}/python3.12 is Python 3.12, but it can't make virtual environments" in ran.stderr
+    assert "apt install python3.12-venv" in ran.stderr
+
+
+def test_the_python_that_was_named_does_not_run(tools: Path) -> None:
+    ran = run(ROOT / "scripts" / "test", path=str(tools), PYTHON="/nonexistent/python")
+    assert ran.returncode == 1
+    assert "PYTHON=/nonexistent/python does not run" in ran.stderr
+
+
+def test_a_python_that_was_named_is_not_passed_over(tools: Path) -> None:
+    fake_python(tools, "mine", "3.10", 10)
+    (tools / "python3").symlink_to(sys.executable)
+    ran = run(ROOT / "scripts" / "test", path=str(tools), PYTHON=str(tools / "mine"))
+    assert ran.returncode == 1
+    assert "is 3.10" in ran.stderr
+
+
+# --- the environment that they make --------------------------------------------------------------------------------------
+
+
+class Made:
+    """``scripts/environment.py`` on a checkout of its own; what it would run is noted, and an environment stands there."""
+
+    def __init__(self, checkout: Path) -> None:
+        self.checkout = checkout
+        self.ran: list[str] = []
+        self.fail_at = ""
+        self._module = load(ROOT / "scripts" / "environment.py")
+        vars(self._module).update(ROOT=checkout, run=self._run)
+
+    def _run(self, *command: str | Path) -> None:
+        step = str(command[2])
+        self.ran.append(" ".join([step, *map(str, command[-1:])]))
+        if step == self.fail_at:
+            raise SystemExit("environment: this step failed")
+        if step == "venv":
+            python = Path(command[-1]) / "bin" / "python"
+            python.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(sys.executable, python)
+
+    def __call__(self, extra: str = "") -> list[str]:
+        """Run it; the steps that it took."""
+        self.ran.clear()
+        self._module.main(extra)
+        return list(self.ran)
+
+    def folder(self) -> Path:
+        found: Path = self._module.environment_folder()
+        return found
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+    checkout = tmp_path / "a check out"
+    checkout.mkdir()
+    (checkout / "pyproject.toml").write_text("[project]\n")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    return Made(checkout)
+
+
+def test_the_second_time_nothing_is_done(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    venv = made.checkout / ".venv"
+    assert made("dev") == [f"venv {venv}", f"pip {made.checkout}[dev]"]
+    assert capsys.readouterr().out == f"{venv}\n"
+    assert made("dev") == []
+    assert made() == [], "what the tests need is enough for the demo"
+    assert capsys.readouterr().out == f"{venv}\n{venv}\n"
+
+
+def test_what_the_tests_need_is_added(made: Made) -> None:
+    made()
+    assert made("dev") == [f"pip {made.checkout}[dev]"]
+    assert made() == []
+
+
+def test_an_interrupted_one_is_made_again(made: Made) -> None:
+    made.fail_at = "pip"
+    with pytest.raises(SystemExit):
+        made("dev")
+    made.fail_at = ""
+    assert [step.split()[0] for step in made("dev")] == ["venv", "pip"]
+
+
+def test_it_is_made_again_if_what_it_was_made_from_changed(made: Made) -> None:
+    made("dev")
+    (made.checkout / "pyproject.toml").write_text("[project]\nname = 'other'\n")
+    assert made() == [f"venv {made.checkout / '.venv'}", f"pip {made.checkout}[dev]"], "with what was in it"
+    moved = made.checkout.rename(made.checkout.parent / "moved")
+    assert [step.split()[0] for step in Made(moved)("dev")] == ["venv", "pip"], "it holds the old place in its files"
+    (moved / ".venv" / "bin" / "python").unlink()
+    assert [step.split()[0] for step in Made(moved)("dev")] == ["venv", "pip"], "its Python was removed"
+    (moved / ".venv" / "treestore.json").write_text("{")
+    assert [step.split()[0] for step in Made(moved)("dev")] == ["venv", "pip"]
+
+
+def test_a_checkout_that_can_not_be_written_to(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    folder = made.folder()
+    assert made.checkout not in folder.parents
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    assert made.folder() == folder
+
+
+def test_the_environment_of_another_user_is_not_used(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made("dev")
+    monkeypatch.setattr("os.geteuid", lambda: 4321)
+    with pytest.raises(SystemExit, match="is not a folder that only this user can write to"):
+        made.folder()  # the folder under /tmp is made by us, so for user 4321 it is somebody else's
+    monkeypatch.undo()
+    assert made.folder() == made.checkout / ".venv"
+
+
+def test_a_linked_environment_is_not_cleared(made: Made, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "kept").touch()
+    (made.checkout / ".venv").symlink_to(theirs)
+    made("dev")
+    assert (theirs / "kept").exists()
+
+
+def test_the_stamp_is_readable(made: Made) -> None:
+    made("dev")
+    stamp = json.loads((made.checkout / ".venv" / "treestore.json").read_text())
+    assert stamp["extras"] == ["dev"]
