@@ -157,6 +157,18 @@ def test_deleted_versions_are_never_in_effect_and_revived_ones_only_as_known_sin
     assert as_of(store, SECOND, deleted - MICROSECOND) == "2"
 
 
+def test_the_date_of_a_deleted_version_is_forgotten_with_it(store: SyncStore, clock: SetClock) -> None:
+    store.documents.store_document("p", "1", manual(), effective_date=FIRST)
+    clock.now = SECOND
+    store.documents.delete_version("p", "1")
+    revived = clock.advance(days=1)
+    store.documents.store_document("p", "1", manual())
+    for known_at in (None, revived, revived + DAY):
+        assert as_of(store, revived - MICROSECOND, known_at) is None
+        assert as_of(store, revived, known_at) == "1"
+    assert as_of(store, FIRST, FIRST) == "1", "as known before the deletion"
+
+
 def test_nothing_in_effect_says_so(revised: SyncStore) -> None:
     with pytest.raises(NotFound, match=r"^policy 'p' has no version in effect at 2026-03-31T23:59:59\.999999\+00:00$"):
         revised.versions.get_version_as_of("p", FIRST.date() - DAY)
