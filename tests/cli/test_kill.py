@@ -20,9 +20,9 @@ SEED = 20261120
 
 
 def _tree(number: int, sections: int, text: str) -> dict[str, Any]:
-    """A PageIndex document of about ``sections`` times the text's length."""
+    """A PageIndex document of flat sections, each about as long as the text."""
     nodes = [
-        {"title": f"Section {i} of {number}", "node_id": f"{i:04d}", "start_index": i, "end_index": i + 1, "text": f"{i} {text}"}
+        {"title": f"Section {i} of {number}", "node_id": f"{i:04d}", "start_index": i, "end_index": i, "text": f"{i} {text}"}
         for i in range(sections)
     ]
     return {"doc_name": f"policy {number}.pdf", "structure": nodes}
