@@ -97,7 +97,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One version of a policy: the facts about it, not its nodes.
 
     ``created_at`` is its first ingestion, ``ingested_at`` the one that its present content came with, ``updated_at`` the
-    last change of any kind. ``tree_hash`` and ``node_hash`` are those of the whole tree with its page texts, see
+    last change of any kind. ``tree_hash`` and ``node_hash`` are those of the whole tree, ``pages_hash`` that of the page texts
+    (which is part of ``tree_hash``), see
     :mod:`treestore.trees.hashes`. A deleted version keeps its row as a tombstone: ``deleted_at`` is set, its content gone.
     ``revision`` counts the changes of the row, from 1: a writer expects the one it read.
     """
@@ -127,6 +128,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     page_count: int = 0
     node_hash: bytes = b""
     tree_hash: bytes = b""
+    pages_hash: bytes = b""
     pageindex: Envelope | None = None
     revision: int = 0
 

@@ -41,14 +41,14 @@ from treestore.operations import (
     new_group_id,
 )
 from treestore.trees.derive import derive_now
-from treestore.trees.hashes import version_hashes
+from treestore.trees.hashes import pages_hash, version_hashes
 
 
 def whole(policy_id: str, version_id: str, nodes: Any = None, pages: Sequence[PageText] = ()) -> ReplaceVersion:
     """A version with its tree."""
     derived = derive_now(policy_id, version_id, manual() if nodes is None else nodes)
     roots = [one for one in derived if one.parent_id is None]
-    node_hash, tree_hash = version_hashes(roots, pages)
+    node_hash, tree_hash = version_hashes(roots, pages_hash(pages))
     version = Version(
         policy_id=policy_id,
         version_id=version_id,
@@ -60,6 +60,7 @@ def whole(policy_id: str, version_id: str, nodes: Any = None, pages: Sequence[Pa
         page_count=len(pages),
         node_hash=node_hash,
         tree_hash=tree_hash,
+        pages_hash=pages_hash(pages),
         revision=1,
     )
     return ReplaceVersion(version, derived, pages)
@@ -203,7 +204,7 @@ def test_writes_apply_in_their_order_and_see_each_other(backend: BothFaces) -> N
     assert versions(backend, "q") == []
     derived = derive_now("p", "1", amended)
     rehashed = msgspec.structs.replace(
-        second.version, tree_hash=version_hashes(derived, ())[1], node_hash=version_hashes(derived, ())[0]
+        second.version, tree_hash=version_hashes(derived)[1], node_hash=version_hashes(derived)[0]
     )
     backend.write_now(group(second, AmendNodes(rehashed, derived)))
     assert backend.read_one_now(GetNodes(Node, "p", "1", ("a",)))[0].metadata == {"amended": True}

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from treestore.records import Node, Outline, PageText
+from treestore.records import Node, Outline
 from treestore.trees import hashes, rules
 
 
@@ -43,15 +43,15 @@ def _encoded(node: Node) -> bytes:
 
 
 def rehashed(
-    path: Sequence[Node], children: Sequence[Sequence[Outline]], roots: Sequence[Outline], pages: Sequence[PageText]
+    path: Sequence[Node], children: Sequence[Sequence[Outline]], roots: Sequence[Outline], pages_hash: bytes
 ) -> tuple[list[Node], dict[str, bytes]]:
     """The nodes of ``path`` with new hashes, and the version's hashes by column.
 
-    ``path`` leads from the root to the amended node, ``children`` are those of each node on it, ``roots`` and ``pages`` all of
-    the version, as stored.
+    ``path`` leads from the root to the amended node, ``children`` are those of each node on it, ``roots`` those of the
+    version, as stored.
     """
     nodes = hashes.rehash_path(path, children)
     top = nodes[0]
     current = [top if root.ordinal == top.ordinal else root for root in roots]
-    node_hash, tree_hash = hashes.version_hashes(current, pages)
+    node_hash, tree_hash = hashes.version_hashes(current, pages_hash)
     return nodes, {"node_hash": node_hash, "tree_hash": tree_hash}

@@ -308,12 +308,11 @@ class Documents(Repository[D]):
             return unchanged
         exact = version.version_id
         try:
-            roots, pages, *children = yield from ask_all(
+            roots, *children = yield from ask_all(
                 Children(Outline, policy_id, exact),
-                PageTexts(policy_id, exact),
                 *[Children(Outline, policy_id, exact, above.node_id) for above in path],
             )
-            nodes, hashes = amendment.rehashed([*path[:-1], node], children, roots, pages)
+            nodes, hashes = amendment.rehashed([*path[:-1], node], children, roots, version.pages_hash)
             row = facts.changed(version, version, self._clock(), **hashes)
             yield from tell(WriteGroup((AmendNodes(row, nodes),), (facts.unchanged_since(version),)))
         except (Conflict, NotFound):

@@ -104,6 +104,7 @@ def tombstone(version: Version, now: datetime) -> Version:
         page_count=0,
         node_hash=b"",
         tree_hash=b"",
+        pages_hash=b"",
         pageindex=None,
     )
 

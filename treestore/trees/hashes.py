@@ -16,7 +16,10 @@ keys: the order of the keys in ``metadata`` and ``extra`` makes no difference.
                                      prefix_summary, section_path, validation_status, metadata, extra, text_hash))
                                 + children's tree_hash...)
     version: node_hash = sha256("N" + roots' node_hash...)
-             tree_hash = sha256("T" + roots' tree_hash... + "P" + sha256(enc((page, content, extra))) of each page...)
+             tree_hash = sha256("T" + roots' tree_hash... + "P" + pages_hash)
+             pages_hash = sha256(sha256(enc((page, content, extra))) of each page text...)
+
+A version keeps its ``pages_hash``, so that amending a node does not read the page texts.
 """
 
 from __future__ import annotations
@@ -139,13 +142,19 @@ def page_hash(page: PageText) -> bytes:
     return sha256(_encode((page.page, page.content, page.extra))).digest()
 
 
-def version_hashes(roots: Iterable[Outline], pages: Iterable[PageText] = ()) -> tuple[bytes, bytes]:
-    """``(node_hash, tree_hash)`` of a version with these roots, in document order, and these pages, in the order given."""
+def pages_hash(pages: Iterable[PageText]) -> bytes:
+    """The hash of all page texts of a version, in the order given."""
+    return sha256(b"".join([page_hash(page) for page in pages])).digest()
+
+
+NO_PAGES = pages_hash(())
+
+
+def version_hashes(roots: Iterable[Outline], pages_hash: bytes = NO_PAGES) -> tuple[bytes, bytes]:
+    """``(node_hash, tree_hash)`` of a version with these roots, in document order, and page texts of this hash."""
     identity, fidelity = sha256(b"N"), sha256(b"T")
     for root in roots:
         identity.update(root.node_hash)
         fidelity.update(root.tree_hash)
-    fidelity.update(b"P")
-    for page in pages:
-        fidelity.update(page_hash(page))
+    fidelity.update(b"P" + pages_hash)
     return identity.digest(), fidelity.digest()

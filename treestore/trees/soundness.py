@@ -14,7 +14,7 @@ from treestore.errors import InvalidInput
 from treestore.records import Node, PageText, Version
 from treestore.trees.derive import derive_now
 from treestore.trees.given import check_pages
-from treestore.trees.hashes import version_hashes
+from treestore.trees.hashes import pages_hash, version_hashes
 
 
 def problems(version: Version, nodes: Sequence[Node] | None, pages: Sequence[PageText] | None) -> list[str]:
@@ -39,7 +39,9 @@ def _of_facts(version: Version, nodes: Sequence[Node], pages: Sequence[PageText]
         if getattr(version, field) != count
     ]
     roots = [node for node in nodes if node.parent_id is None]
-    if (version.node_hash, version.tree_hash) != version_hashes(roots, pages):
+    if version.pages_hash != pages_hash(pages):
+        found.append("its pages_hash is not that of its page texts")
+    if (version.node_hash, version.tree_hash) != version_hashes(roots, version.pages_hash):
         found.append("its hashes are not those of its nodes and pages")
     return found
 
