@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from treestore.catalog import TABLES
 from treestore.records import (
     CheckReport,
     DocumentSummary,
@@ -195,6 +196,27 @@ class RangeEmpty(msgspec.Struct, frozen=True):
 
 
 Expectation = Absent | Present | FieldEquals | RangeEmpty
+
+
+def unmet(
+    expects: Expectation,
+    get: Callable[[type[msgspec.Struct], tuple[Any, ...]], msgspec.Struct | None],
+    any_under: Callable[[type[msgspec.Struct], tuple[Any, ...]], bool],
+) -> str | None:
+    """Why an expectation does not hold; None if it does. ``get`` finds a record by its primary key, ``any_under`` says
+    whether there is one whose key begins with a prefix; both raise InvalidInput for a record that has no plain table."""
+    if isinstance(expects, RangeEmpty):
+        found = any_under(expects.record, expects.prefix)
+        return f"{TABLES[expects.record].name} has records under {expects.prefix!r}" if found else None
+    record = get(expects.record, expects.key)
+    name = f"{TABLES[expects.record].name} {expects.key!r}"
+    if isinstance(expects, Absent):
+        return None if record is None else f"{name} exists"
+    if record is None:
+        return f"{name} does not exist"
+    if isinstance(expects, FieldEquals) and getattr(record, expects.field) != expects.value:
+        return f"{name}: {expects.field} was changed meanwhile"
+    return None
 
 
 # --- writes --------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,6 @@ from treestore.catalog import TABLES, Table
 from treestore.config import Settings
 from treestore.errors import Closed, Conflict, InvalidInput, Unavailable
 from treestore.operations import (
-    Absent,
     AmendNodes,
     Ancestors,
     Applied,
@@ -35,7 +34,6 @@ from treestore.operations import (
     Delete,
     DeleteRange,
     DropVersion,
-    Expectation,
     Get,
     GetNodes,
     GetVersion,
@@ -43,9 +41,7 @@ from treestore.operations import (
     ListDocuments,
     Operation,
     PageTexts,
-    Present,
     Put,
-    RangeEmpty,
     ReplaceVersion,
     Scan,
     Stats,
@@ -53,6 +49,7 @@ from treestore.operations import (
     VersionRef,
     Write,
     WriteGroup,
+    unmet,
 )
 from treestore.records import CheckReport, DocumentSummary, Node, Outline, PageText, StoreStats, Version
 from treestore.trees import soundness, timeline
@@ -172,6 +169,10 @@ class _State:
         if record not in self.rows:
             raise InvalidInput(f"{record.__name__} is not the record of a plain table")
         return self.rows[record]
+
+    def record(self, record: type[msgspec.Struct], key: Key) -> msgspec.Struct | None:
+        """One record of a plain table by its primary key, as stored."""
+        return self.plain(record).records.get(key)
 
     def versions_of(self, policy_id: str) -> list[Version]:
         """All versions of a policy, tombstones too, by version id."""
@@ -333,23 +334,6 @@ _READS: dict[type[Operation[Any]], Callable[[_State, Any], Any]] = {
 # --- writes --------------------------------------------------------------------------------------------------------------
 
 
-def _unmet(state: _State, expects: Expectation) -> str | None:
-    """Why an expectation does not hold; None if it does."""
-    rows = state.plain(expects.record)
-    if isinstance(expects, RangeEmpty):
-        return f"{rows.table.name} has records under {expects.prefix!r}" if rows.under(expects.prefix) else None
-    record = rows.records.get(expects.key)
-    if isinstance(expects, Absent):
-        return None if record is None else f"{rows.table.name} {expects.key!r} exists"
-    if record is None:
-        return f"{rows.table.name} {expects.key!r} does not exist"
-    if isinstance(expects, Present):
-        return None
-    if getattr(record, expects.field) != expects.value:
-        return f"{rows.table.name} {expects.key!r}: {expects.field} was changed meanwhile"
-    return None
-
-
 def _apply(state: _State, write: Write) -> None:
     """Change a state that nobody else sees yet."""
     match write:
@@ -460,7 +444,7 @@ class MemoryBackend(_MemoryReader):
             if group.group_id in self._applied:
                 return Applied(group.group_id, repeated=True)
             for expects in group.expects:
-                reason = _unmet(state, expects)
+                reason = unmet(expects, state.record, lambda record, prefix: bool(state.plain(record).under(prefix)))
                 if reason is not None:
                     raise Conflict(reason)
             following = state.copy()

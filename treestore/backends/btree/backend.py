@@ -31,9 +31,9 @@ from treestore.backends.btree.keyspace import Head
 from treestore.backends.btree.maintenance import Checkpointer
 from treestore.backends.btree.overlay import Overlay
 from treestore.backends.btree.reads import Reads
-from treestore.backends.btree.writes import Numbers, apply, lay_out, link, remember, unmet
+from treestore.backends.btree.writes import Numbers, apply, check_expectations, lay_out, link, remember
 from treestore.config import Settings
-from treestore.errors import Closed, Conflict, OutcomeUnknown
+from treestore.errors import Closed, OutcomeUnknown
 from treestore.operations import Applied, Backup, Check, Compact, Operation, ReplaceVersion, Stats, WriteGroup
 from treestore.records import StoreStats
 
@@ -265,10 +265,7 @@ class BtreeBackend(_Reader):
             if not remember(view, group.group_id):
                 repeated.append(True)
                 return []
-            for expects in group.expects:
-                reason = unmet(view, expects)
-                if reason is not None:
-                    raise Conflict(reason)
+            check_expectations(view, group.expects)
             for write in group.writes:
                 if staged is not None and isinstance(write, ReplaceVersion):
                     _link_staged(view, staged)

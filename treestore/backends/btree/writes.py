@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from typing import Any
 
 import msgspec
 
@@ -38,19 +39,17 @@ from treestore.backends.btree.keyspace import (
 from treestore.backends.btree.overlay import Overlay
 from treestore.backends.btree.reads import family_of
 from treestore.catalog import TABLES
-from treestore.errors import Unavailable
+from treestore.errors import Conflict, Unavailable
 from treestore.operations import (
-    Absent,
     AmendNodes,
     Delete,
     DeleteRange,
     DropVersion,
     Expectation,
-    Present,
     Put,
-    RangeEmpty,
     ReplaceVersion,
     Write,
+    unmet,
 )
 from treestore.records import Version
 
@@ -58,23 +57,21 @@ GROUP_IDS_KEPT_SECONDS = 3600
 _FORGET_EVERY = 256  # groups between two removals of old group ids
 
 
-def unmet(view: Overlay, expects: Expectation) -> str | None:
-    """Why an expectation does not hold; None if it does."""
-    tree = family_of(expects.record).tree
-    name = TABLES[expects.record].name
-    if isinstance(expects, RangeEmpty):
-        found = view.scan(tree, *keycode.prefix_range(expects.prefix))
-        return f"{name} has records under {expects.prefix!r}" if found else None
-    raw = view.get(tree, keycode.encode(expects.key))
-    if isinstance(expects, Absent):
-        return None if raw is None else f"{name} {expects.key!r} exists"
-    if raw is None:
-        return f"{name} {expects.key!r} does not exist"
-    if isinstance(expects, Present):
-        return None
-    if getattr(decode(expects.record, raw), expects.field) != expects.value:
-        return f"{name} {expects.key!r}: {expects.field} was changed meanwhile"
-    return None
+def check_expectations(view: Overlay, expectations: Iterable[Expectation]) -> None:
+    """Raise Conflict for the first expectation that does not hold."""
+
+    def get(record: type[msgspec.Struct], key: tuple[Any, ...]) -> msgspec.Struct | None:
+        raw = view.get(family_of(record).tree, keycode.encode(key))
+        found: msgspec.Struct | None = None if raw is None else decode(record, raw)
+        return found
+
+    def any_under(record: type[msgspec.Struct], prefix: tuple[Any, ...]) -> bool:
+        return bool(view.scan(family_of(record).tree, *keycode.prefix_range(prefix)))
+
+    for expects in expectations:
+        reason = unmet(expects, get, any_under)
+        if reason is not None:
+            raise Conflict(reason)
 
 
 def remember(view: Overlay, group_id: bytes) -> bool:
