@@ -83,11 +83,13 @@ def test_an_interrupt_is_one_line(treestore: Command) -> None:
     assert (ran.returncode, err.decode().strip()) == (130, "treestore: interrupted")
 
 
-def test_a_full_disk_under_stdout_is_one_line(treestore: Command) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_stdout_is_one_line(treestore: Command, unbuffered: str) -> None:
+    environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     treestore.done("ingest", LECTURES)
     command = [*PROGRAM, "--store", treestore.url, "tree", "four-lectures"]
     with open("/dev/full", "wb") as full:
-        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environ, check=False)
     assert ran.returncode == 1
     assert ran.stderr.decode() == "treestore: No space left on device\n"
 
