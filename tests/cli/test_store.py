@@ -87,6 +87,16 @@ def test_a_file_is_no_store(treestore: Command, files: Files) -> None:
     assert treestore.store.read_text() == "dear"
 
 
+def test_a_store_of_a_newer_format(treestore: Command, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as newer:
+        newer.setattr("treestore.backends.btree.engine.format.FORMAT_VERSION", 1000)
+        treestore.done("ingest", files.document(node()))
+    before = {path: path.read_bytes() for path in treestore.store.rglob("*") if path.is_file() and path.name != "LOCK"}
+    for verb in (["documents"], ["ingest", files.document(node())]):
+        assert "format 1000" in treestore.refused(2, *verb)
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_store_that_another_process_holds(filled: Command) -> None:
     with package.open_sync(filled.url, create=False) as store:
         ran = filled.process("documents")
