@@ -470,6 +470,7 @@ class Engine:
         _open_engines.discard(self)
 
     def _forked(self) -> None:
+        self.writer, self._checkpointing = threading.Lock(), threading.RLock()  # a thread of the parent may hold them
         self._let_go("the store was opened by another process before a fork; open it in this one")
 
 

@@ -79,6 +79,8 @@ def _translate(error: OSError, doing: str, path: str) -> TreestoreError:
         return DiskFull(f"the disk is full: cannot {doing} {path}: {reason}")
     if error.errno in _REFUSED:
         return ReadOnly(f"cannot {doing} {path}: {reason}")
+    if error.errno in (errno.EISDIR, errno.ENOTDIR):
+        return NotAStore(f"cannot {doing} {path}: {reason}")
     return Unavailable(f"cannot {doing} {path}: {reason}")
 
 

@@ -106,7 +106,8 @@ def create(fs: FileSystem, folder: str, meta: Meta | None = None) -> None:
 
 
 def prepare_folder(fs: FileSystem, folder: str, *, create_new: bool) -> bool:
-    """Whether a store lies in the folder, after looking whether one does or may be made there. Raises NotAStore."""
+    """Whether a store lies in the folder, after looking whether one does or may be made there. Nothing of somebody else's is
+    touched, not even to lock it. Raises NotAStore, MigrationError."""
     if not fs.exists(folder):
         if not create_new:
             raise NotAStore(f"there is no store at {folder}")
@@ -114,6 +115,7 @@ def prepare_folder(fs: FileSystem, folder: str, *, create_new: bool) -> bool:
         fs.sync_folder(os.path.dirname(os.path.abspath(folder)))
         return False
     if fs.exists(os.path.join(folder, DATA)):
+        _look_at(fs, os.path.join(folder, DATA))
         return True
     names = set(fs.list(folder))
     others = names - {NEW_DATA, LOG_FOLDER, LOCK}
@@ -124,6 +126,17 @@ def prepare_folder(fs: FileSystem, folder: str, *, create_new: bool) -> bool:
     if not create_new:
         raise NotAStore(f"there is no store at {folder}")
     return False
+
+
+def _look_at(fs: FileSystem, path: str) -> None:
+    """Raise NotAStore or MigrationError for a data file that is not ours to use."""
+    data = fs.open(path)
+    try:
+        read_meta(data, path)
+    except Corrupted:
+        pass  # who holds the lock may be writing a meta page; damage is told under the lock
+    finally:
+        data.close()
 
 
 def read_meta(data: File, path: str) -> tuple[Meta, int]:

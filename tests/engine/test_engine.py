@@ -1,0 +1,478 @@
+"""The engine on a real disk: locks, forks, pinned readers, bounded growth, damage, and disks that refuse."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+
+from tests.engine.workload import Group, History, accounted, bulk_entries, contents, groups, key, problems
+from treestore.backends.btree.engine.engine import Engine, Job, Options
+from treestore.backends.btree.engine.format import META_SIZE, META_SLOTS, PAGE_SIZE
+from treestore.errors import Closed, Corrupted, Locked, MigrationError, NotAStore
+
+ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = Options(cache_bytes=1 << 20, log_file_bytes=256 * 1024)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(tmp_path / "store")
+
+
+@pytest.fixture
+def engine(folder: str) -> Iterator[Engine]:
+    engine = Engine.open(folder, OPTIONS)
+    yield engine
+    engine.close()
+
+
+def put(engine: Engine, *groups: Group) -> list[Exception | None]:
+    jobs = [Job(group.prepare()) for group in groups]
+    engine.commit(jobs)
+    return [job.error for job in jobs]
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Another process that can import what this one can; must end well."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran
+
+
+def files_of(folder: str) -> dict[str, str]:
+    """All files but the lock, by their content."""
+    paths = sorted(path for path in Path(folder).rglob("*") if path.is_file() and path.name != "LOCK")
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+# --- one user at a time --------------------------------------------------------------------------------------------------
+
+
+def test_opening_twice_in_one_process_is_refused(engine: Engine, folder: str) -> None:
+    with pytest.raises(Locked, match=f"pid {os.getpid()}"):
+        Engine.open(folder)
+    os.symlink(folder, folder + "-by-another-name")
+    with pytest.raises(Locked):
+        Engine.open(folder + "-by-another-name")
+    assert put(engine, Group({(1, b"k"): b"v"})) == [None], "the refused attempts did not take the lock away"
+    engine.close()
+    again = Engine.open(folder)
+    assert again.state.get(1, b"k") == b"v"
+    again.close()
+
+
+def test_the_process_that_holds_a_store_is_named(engine: Engine, folder: str) -> None:
+    code = """
+        import sys
+        from treestore.backends.btree.engine.engine import Engine
+        from treestore.errors import Locked
+        try:
+            Engine.open(sys.argv[1])
+        except Locked as error:
+            print(error)
+    """
+    assert f"{folder} is in use by pid {os.getpid()} on " in run_python(code, folder).stdout
+    assert put(engine, Group({(1, b"k"): b"v"})) == [None]
+
+
+def test_a_renamed_folder_is_still_locked(engine: Engine, folder: str) -> None:
+    os.rename(folder, folder + "-renamed")
+    with pytest.raises(Locked):
+        Engine.open(folder + "-renamed")
+    os.rename(folder + "-renamed", folder)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_finds_the_store_closed_and_the_parent_goes_on(folder: str) -> None:
+    """Even where a commit of another thread was under way at the fork, whose lock nobody would ever release."""
+    engine = Engine.open(folder, OPTIONS)
+    assert put(engine, Group({(1, b"before"): b"1"})) == [None]
+    state = engine.state
+    with engine.writer:
+        child = os.fork()
+        if child == 0:
+            os._exit(_in_child(engine))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert engine.state is state
+    with pytest.raises(Locked):
+        Engine.open(folder)
+    assert put(engine, Group({(1, b"after"): b"2"})) == [None]
+    engine.checkpoint()
+    accounted(engine)
+    engine.close()
+    again = Engine.open(folder)
+    assert again.state.get(1, b"after") == b"2"
+    again.close()
+
+
+def _in_child(engine: Engine) -> int:
+    """0 if all is refused as it should be. Runs in a forked child, so it must not raise."""
+    try:
+        errors = put(engine, Group({(1, b"child"): b"x"}))
+        if not isinstance(errors[0], Closed) or "before a fork" not in str(errors[0]):
+            return 2
+        try:
+            engine.enter()
+            return 3
+        except Closed:
+            pass
+        engine.close()
+        return 0
+    except BaseException:
+        return 1
+
+
+# --- readers -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_sees_the_same_bytes_through_300_commits_and_checkpoints(engine: Engine) -> None:
+    history = History()
+    choose = random.Random(1)
+    pinned = []
+    for turn in range(300):
+        puts = {(1 + n % 3, key(choose.randrange(300))): choose.randbytes(choose.choice((50, 500, 5000))) for n in range(4)}
+        group = Group({**puts}, [(2, key(turn), key(turn + 3))] if turn % 11 == 0 else [])
+        if turn % 40 == 5:
+            group = Group({}, [(3, b"bulk", b"bull")], [(3, bulk_entries(b"bulk", 100))])
+        history.sent(engine, group)
+        if turn % 25 == 0:
+            state, token = engine.enter()
+            pinned.append((state, token, history.models[-1]))
+        if turn % 9 == 0:
+            engine.checkpoint()
+            engine.tidy()
+        if turn == 150:
+            engine.compact()
+    for state, token, model in pinned:
+        assert contents(state) == model
+        engine.leave(token)
+    engine.checkpoint()
+    accounted(engine)
+    assert len(engine.readers) == 0
+
+
+def test_readers_in_threads_see_whole_commits_only(engine: Engine) -> None:
+    """Each commit writes one number to all keys, so a state with two numbers would be half a commit."""
+    keys = [(tree, key(n)) for tree in (1, 2) for n in range(150)]
+    wanted = set(keys)
+    failures: list[str] = []
+    rounds = 0
+    stop = threading.Event()
+
+    def read() -> None:
+        nonlocal rounds
+        last = 0
+        while not stop.is_set():
+            with engine.reading() as state:
+                found = {value[:8] for place, value in contents(state).items() if place in wanted}
+            if len(found) > 1 or (found and int(min(found)) < last):
+                failures.append(f"{found} after {last}")
+                return
+            last = int(min(found, default=b"0"))
+            rounds += 1
+
+    wanted = set(keys)
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(60):
+        value = b"%08d" % number * (400 if number % 2 else 10)
+        assert put(engine, Group(dict.fromkeys(keys, value))) == [None]
+        if number % 7 == 0:
+            engine.checkpoint()
+        engine.tidy()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert rounds > 10
+    accounted(engine)
+
+
+# --- bounds --------------------------------------------------------------------------------------------------------------
+
+
+def test_updates_in_place_do_not_grow_the_file_without_bound(engine: Engine) -> None:
+    choose = random.Random(2)
+    sizes = []
+    for _ in range(12):
+        for _ in range(20):
+            puts = {(1, key(choose.randrange(500))): choose.randbytes(choose.choice((100, 1000, 6000))) for _ in range(10)}
+            assert put(engine, Group({**puts})) == [None]
+        engine.checkpoint()
+        engine.tidy()
+        sizes.append(engine.state.pager.file.size())
+    assert max(sizes[6:]) < 1.5 * sizes[5]
+    assert sum(engine._log.sizes()) < 8 * OPTIONS.log_file_bytes
+    accounted(engine)
+
+
+def test_the_cache_stays_within_its_budget(engine: Engine) -> None:
+    for start in range(0, 20_000, 500):
+        entries = [(key(start + n), b"v" * 300) for n in range(500)]
+        History().sent(engine, Group({}, [], [(2, entries)]))
+    engine.checkpoint()
+    engine.tidy()
+    state = engine.state
+    choose = random.Random(3)
+    for _ in range(3):
+        assert sum(1 for _ in state.scan(2, b"", None)) == 20_000
+        assert engine.state.pager.cached_bytes <= OPTIONS.cache_bytes
+        for _ in range(500):
+            assert state.get(2, key(choose.randrange(20_000))) == b"v" * 300
+        assert engine.state.pager.cached_bytes <= OPTIONS.cache_bytes
+    assert len(state.pager.nodes) > 20, "it does keep pages"
+    assert sum(node.cost for node in state.pager.nodes.values()) == state.pager.cached_bytes
+
+
+# --- damage --------------------------------------------------------------------------------------------------------------
+
+
+def stored(folder: str, count: int = 30) -> History:
+    """A closed store of two checkpoints."""
+    history = History()
+    engine = Engine.open(folder, OPTIONS)
+    history.sent(engine, *groups(41, count))
+    engine.checkpoint()
+    history.sent(engine, *groups(42, 3))
+    engine.close()
+    return history
+
+
+def data_of(folder: str) -> bytearray:
+    return bytearray(Path(folder, "data").read_bytes())
+
+
+def test_no_valid_meta_page_is_damage_and_never_an_empty_store(folder: str) -> None:
+    stored(folder)
+    raw = data_of(folder)
+    for spoiled in (bytes(PAGE_SIZE), b"", bytes([raw[0]]) + bytes(PAGE_SIZE - 1), bytes(raw[:20]) + bytes(PAGE_SIZE - 20)):
+        Path(folder, "data").write_bytes(spoiled + raw[PAGE_SIZE:] if spoiled else b"")
+        before = files_of(folder)
+        with pytest.raises((Corrupted, NotAStore)):
+            Engine.open(folder)
+        assert files_of(folder) == before
+    for slot in META_SLOTS:
+        raw[slot + 100] ^= 1
+    Path(folder, "data").write_bytes(raw)
+    with pytest.raises(Corrupted, match="neither of the two meta pages is valid"):
+        Engine.open(folder)
+
+
+def test_a_torn_newest_meta_page_leaves_the_older_one_and_the_log(folder: str) -> None:
+    history = stored(folder)
+    raw = data_of(folder)
+    newest = max(META_SLOTS, key=lambda slot: int.from_bytes(raw[slot + 40 : slot + 48], "little"))
+    for sector in range(0, META_SIZE, 512):
+        torn = bytearray(raw)
+        torn[newest + sector : newest + META_SIZE] = bytes(META_SIZE - sector)
+        if torn == raw:
+            continue
+        Path(folder, "data").write_bytes(torn)
+        engine = Engine.open(folder, OPTIONS)
+        assert contents(engine.state) == history.models[-1]
+        assert engine.replayed == 3
+        engine._let_go("crash")
+
+
+def test_a_format_of_the_future_is_refused_and_left_alone(folder: str) -> None:
+    stored(folder)
+    raw = data_of(folder)
+    for slot in META_SLOTS:
+        raw[slot + 16] += 1
+        page = raw[slot : slot + META_SIZE - 4]
+        raw[slot + META_SIZE - 4 : slot + META_SIZE] = crc32(page).to_bytes(4, "little")
+    Path(folder, "data").write_bytes(raw)
+    Path(folder, "data.new").write_bytes(b"of the future")
+    before = files_of(folder)
+    with pytest.raises(MigrationError, match="format 2"):
+        Engine.open(folder)
+    assert files_of(folder) == before
+
+
+def test_every_damaged_page_is_found_by_check_and_never_read_as_something_else(folder: str) -> None:
+    history = stored(folder, 60)
+    raw = data_of(folder)
+    choose = random.Random(4)
+    noticed = 0
+    for page in range(1, len(raw) // PAGE_SIZE):
+        spoiled = bytearray(raw)
+        at = page * PAGE_SIZE + choose.randrange(40)
+        spoiled[at] ^= 1 << choose.randrange(8)
+        Path(folder, "data").write_bytes(spoiled)
+        try:
+            engine = Engine.open(folder, OPTIONS)
+        except Corrupted as error:
+            assert f"page {page} " in str(error)
+            noticed += 1
+            continue
+        found = problems(engine)
+        free = any(start <= page < start + count for start, count in engine._free)
+        assert bool(found) != free, f"page {page}"
+        noticed += bool(found)
+        if found:
+            with pytest.raises(Corrupted):
+                contents(engine.state)
+        else:
+            assert contents(engine.state) == history.models[-1]
+        engine._let_go("crash")
+    assert noticed > 10
+
+
+def test_a_page_put_in_anothers_place_is_found(folder: str) -> None:
+    stored(folder, 60)
+    raw = data_of(folder)
+    one, two = slice(PAGE_SIZE, 2 * PAGE_SIZE), slice(2 * PAGE_SIZE, 3 * PAGE_SIZE)
+    raw[one], raw[two] = raw[two], raw[one]
+    Path(folder, "data").write_bytes(raw)
+    try:
+        engine = Engine.open(folder, OPTIONS)
+    except Corrupted:
+        return
+    assert problems(engine)
+    engine._let_go("crash")
+
+
+# --- places that are no store, or refuse -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "data", "data/inside.txt", "wal", "LOCKED"])
+def test_a_folder_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "folder" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("somebody's own\n")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises((NotAStore, Corrupted)) as caught:
+        Engine.open(str(tmp_path / "folder"))
+    assert isinstance(caught.value, NotAStore)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert path.read_text() == "somebody's own\n"
+
+
+def test_a_file_in_the_folders_place_is_no_store(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises(NotAStore):
+        Engine.open(str(path))
+    assert path.read_text() == "mine"
+
+
+def test_a_missing_store_is_not_made_unless_it_may_be(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(NotAStore, match="there is no store"):
+            Engine.open(str(path), create_new=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[str]:
+    """A folder that other users can reach."""
+    with tempfile.TemporaryDirectory(prefix="treestore-test-") as path:
+        os.chmod(path, 0o755)
+        yield path
+
+
+def test_a_store_that_can_not_be_written_to_is_read_only(open_to_all: str) -> None:
+    folder = open_to_all + "/store"
+    stored(folder)
+    for path in [Path(folder), *Path(folder).rglob("*")]:
+        os.chmod(path, 0o555 if os.path.isdir(path) else 0o444)
+    before = files_of(folder)
+    code = """
+        import os, sys
+        from treestore.backends.btree.engine.engine import Engine
+        from treestore.errors import ReadOnly
+        if os.geteuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        for folder in sys.argv[1:]:
+            try:
+                Engine.open(folder)
+            except ReadOnly as error:
+                print(error)
+    """
+    said = run_python(code, folder, open_to_all + "/store/new").stdout.splitlines()
+    assert len(said) == 2
+    assert folder in said[0]
+    assert files_of(folder) == before
+    for path in [Path(folder), *Path(folder).rglob("*")]:
+        os.chmod(path, 0o755)
+
+
+_FILL = """
+    import os, resource, sys
+    from treestore.errors import DiskFull
+    import treestore
+
+    url, ballast, limit = "btree:///" + sys.argv[1] + "/store", sys.argv[1] + "/ballast", int(sys.argv[2])
+    text = "words " * 15_000
+
+    def nodes(n):
+        return [{"node_id": str(i), "title": f"{n}", "text": f"{n} {i} {text}"} for i in range(1 + 60 * (n % 4 == 3))]
+
+    store = treestore.open_sync(url)
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    stored, refused = 0, 0
+    while refused < 5:
+        try:
+            store.documents.store_document(f"p{stored}", "1", nodes(stored))
+            stored += 1
+        except DiskFull as error:
+            refused += 1
+        assert stored < 1000, "the disk never filled"
+        for n in range(stored):
+            assert len(store.documents.get_document(f"p{n}").nodes) == len(nodes(n))
+    assert stored > 3, "some documents fit"
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    else:
+        os.unlink(ballast)
+    store.documents.store_document("later", "1", nodes(0))
+    assert store.check().ok
+    store.close()
+    with treestore.open_sync(url) as store:
+        assert store.check().ok
+        assert len(store.documents.list_documents()) == stored + 1
+        for n in range(stored):
+            assert store.documents.get_document(f"p{n}").nodes[-1].text == nodes(n)[-1]["text"]
+"""
+
+
+def _mounted(path: str) -> bool:
+    """Whether a disk of 40 MB could be mounted there: root can, where it is allowed to."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", path]
+    try:
+        return os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """A small file system, or where none can be mounted a limit on the size of files, which fails writes in the same way."""
+    mounted = _mounted(str(tmp_path))
+    try:
+        if mounted:
+            (tmp_path / "ballast").write_bytes(bytes(20 << 20))
+        run_python(_FILL, str(tmp_path), "0" if mounted else str(12 << 20))
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
+    run_python(_FILL, str(tmp_path), str(9 << 20))
