@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of a process that stores documents from threads and tasks: what it was told is durable is there."""
+"""SIGKILL at random moments of a process that stores documents from threads and tasks loses nothing acknowledged."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ _STORE = """
 def document(policy: str, size: int) -> list[dict[str, object]]:
     """The nodes that a policy of this size has; one of 600 is large enough to be loaded in bulk."""
     text = f"text of {policy} " * (500 if size == 600 else 10)
-    return [{"node_id": str(n), "parent_id": str((n - 1) // 4) if n else None, "title": policy, "text": text} for n in range(size)]
+    parents = [None, *(str((n - 1) // 4) for n in range(1, size))]
+    return [{"node_id": str(n), "parent_id": parents[n], "title": policy, "text": text} for n in range(size)]
 
 
 def killed_after(url: str, seconds: float, first: int) -> list[str]:
@@ -93,11 +94,11 @@ def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path: Path) -> None:
     for turn in range(ROUNDS):
         for line in killed_after(url, choose.uniform(0.0, 0.25), turn * 10_000):
             what, _, rest = line.rstrip("\n").partition(" ")
-            policy, _, size = rest.rpartition(" ")
+            policy, _, length = rest.rpartition(" ")
             if not line.endswith("\n") or what == "began":
                 continue
             if what == "stored":
-                expected[policy] = int(size)
+                expected[policy] = int(length)
             else:
                 unsure.add(policy)
                 if what == "deleted":

@@ -43,12 +43,12 @@ class Checkpointer:
         while not self._stopping:
             self._wake.wait(min(_LOOK_SECONDS, max(0.0, due - time.monotonic())))
             self._wake.clear()
-            if not self._engine.writable:
-                continue
             try:
                 self._look_after()
                 self._engine.tidy()
-                if self._engine.checkpoint_due() or time.monotonic() >= due:
+                if not self._engine.writable:  # until it is opened again there is nothing to write
+                    due = time.monotonic() + self._interval
+                elif self._engine.checkpoint_due() or time.monotonic() >= due:
                     for _ in self._engine.checkpoint_steps():
                         if not self._stopping:
                             time.sleep(_REST_SECONDS)
