@@ -14,11 +14,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
 
+import msgspec
 import pytest
 
 from tests.engine.workload import Group, History, accounted, bulk_entries, contents, groups, key, problems
 from treestore.backends.btree.engine.engine import Engine, Job, Options
-from treestore.backends.btree.engine.format import META_SIZE, META_SLOTS, PAGE_SIZE
+from treestore.backends.btree.engine.format import (
+    META_SIZE,
+    META_SLOTS,
+    PAGE_SIZE,
+    Overflow,
+    decode_meta,
+    encode_branch,
+    encode_leaf,
+    encode_meta,
+)
 from treestore.errors import Closed, Corrupted, Locked, MigrationError, NotAStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -344,6 +354,37 @@ def test_a_page_put_in_anothers_place_is_found(folder: str) -> None:
     except Corrupted:
         return
     assert problems(engine)
+    engine._let_go("crash")
+
+
+def hostile(folder: str, pages: list[tuple[int, bytes]], level: int) -> None:
+    """A store whose first tree is made of these pages, of which the last one is its root."""
+    Engine.open(folder).close()
+    meta = decode_meta(Path(folder, "data").read_bytes()[:META_SIZE])
+    assert meta is not None
+    root = (level, 1, pages[-1][0])
+    meta = msgspec.structs.replace(meta, generation=9, page_count=len(pages) + 1, roots={1: root})
+    raw = encode_meta(meta) * 2 + b"".join(page for _, page in pages)
+    Path(folder, "data").write_bytes(raw)
+
+
+def test_a_hostile_file_takes_bounded_time_to_check(folder: str) -> None:
+    """Each branch has its only child twice: a walk of this tree of 40 pages would never end."""
+    pages = [encode_leaf(1, [b"k"], [b"v"])]
+    for level in range(1, 40):
+        pages.append(encode_branch(level + 1, level, [b"k"], [pages[-1][0]] * 2))
+    hostile(folder, pages, 39)
+    engine = Engine.open(folder)
+    assert any("is used twice" in line for line in problems(engine))
+    engine._let_go("crash")
+
+
+def test_a_hostile_length_takes_bounded_memory(folder: str) -> None:
+    hostile(folder, [encode_leaf(1, [b"k"], [Overflow(1, 7, 2**62)])], 0)
+    engine = Engine.open(folder)
+    assert any("outside the store" in line for line in problems(engine))
+    with pytest.raises(Corrupted, match="page 1 "):
+        engine.state.get(1, b"k")
     engine._let_go("crash")
 
 

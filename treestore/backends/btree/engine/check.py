@@ -33,15 +33,18 @@ class Checked:
         if len(self.problems) < _MOST_PROBLEMS:
             self.problems.append(line)
 
-    def take(self, run: Run, what: str) -> None:
-        """Note that pages are used for something."""
-        for page in range(run[0], run[0] + run[1]):
-            if not 0 < page < len(self._seen):
-                self.problem(f"page {page} ({what}) lies outside the store of {len(self._seen)} pages")
-            elif self._seen[page]:
-                self.problem(f"page {page} is used twice, the second time as {what}")
-            else:
-                self._seen[page] = 1
+    def take(self, run: Run, what: str) -> bool:
+        """Note that pages are used for something; False where that can't be, so that nobody looks into them again."""
+        first, count = run
+        if first < 1 or first + count > len(self._seen):
+            self.problem(f"page {first} ({what}, {count} pages) lies outside the store of {len(self._seen)} pages")
+            return False
+        used = self._seen.find(1, first, first + count)
+        if used >= 0:
+            self.problem(f"page {used} is used twice, the second time as {what}")
+            return False
+        self._seen[first : first + count] = b"\1" * count
+        return True
 
     def leaked(self) -> None:
         """Note pages that are used for nothing."""
@@ -82,14 +85,16 @@ def _check_node(
         found.problem(str(error))
         found.take((page, 1), "a damaged page")
         return 0
-    found.take((page, 1), "leaf" if level == 0 else "branch")
+    if not found.take((page, 1), "leaf" if level == 0 else "branch"):
+        return 0
     _check_keys(found, node, page, low, high)
     yield
     if isinstance(node, Leaf):
         found.leaf_pages += 1
         for value in node.values:
             if isinstance(value, Overflow):
-                found.take((value.page, value.pages), "overflow")
+                if not found.take((value.page, value.pages), "overflow"):
+                    continue
                 found.overflow_pages += value.pages
                 try:
                     state.pager.value(value)

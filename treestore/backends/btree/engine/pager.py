@@ -8,7 +8,15 @@ from __future__ import annotations
 import threading
 
 from treestore.backends.btree.engine.file import File
-from treestore.backends.btree.engine.format import PAGE_SIZE, RUN_HEADER, Overflow, Value, decode_overflow, verify
+from treestore.backends.btree.engine.format import (
+    PAGE_SIZE,
+    RUN_HEADER,
+    Overflow,
+    Value,
+    damaged,
+    decode_overflow,
+    verify,
+)
 from treestore.backends.btree.engine.node import Child, Node, decode
 
 _TOGETHER = 1024 * 1024  # bytes of adjacent pages that are written by one call
@@ -84,6 +92,8 @@ class Pager:
         assert isinstance(value, Overflow)
         content = value.content
         if content is None:
+            if value.length > self.file.size():
+                raise damaged(value.page, "the length of its overflow value makes no sense")
             content = decode_overflow(value, self.file.read(value.page * PAGE_SIZE, RUN_HEADER + value.length))
         return content
 
