@@ -262,7 +262,16 @@ def test_two_event_loops_and_a_thread_share_one_store(store: Sync) -> None:
     sound(store)
 
 
-async def test_closing_in_one_loop_while_another_stores_in_bulk(url: str) -> None:
+async def test_closing_in_one_loop_while_another_stores_in_bulk(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[int] = []
+
+    async def wait(tasks: Any, **kwargs: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        waited.append(sum(task.get_loop() is not loop for task in tasks))
+        return await plain(tasks, **kwargs)
+
+    plain = asyncio.wait
+    monkeypatch.setattr(asyncio, "wait", wait)
     store = await treestore.open(url, settings=SETTINGS)
     began = threading.Event()
 
@@ -275,6 +284,7 @@ async def test_closing_in_one_loop_while_another_stores_in_bulk(url: str) -> Non
     thread = asyncio.ensure_future(asyncio.to_thread(in_threads, 1, lambda _: asyncio.run(other())))
     await asyncio.to_thread(began.wait)
     await store.close()
+    assert not any(waited), "a task of another loop can't be waited for: it could wake this loop or not"
     assert all(isinstance(error, (Closed, Unavailable)) for error in await thread)
     with treestore.open_sync(url) as again:
         sound(again)

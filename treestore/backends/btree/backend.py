@@ -338,10 +338,12 @@ class BtreeBackend(_Reader):
             self._engine.close()
 
     async def close(self) -> None:
-        """As :meth:`close_now`."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        await asyncio.get_running_loop().run_in_executor(None, self.close_now)
+        """As :meth:`close_now`. Bulk stores of this loop are waited for; those of other loops are refused with Closed."""
+        loop = asyncio.get_running_loop()
+        own = [task for task in self._tasks.copy() if task.get_loop() is loop]
+        if own:
+            await asyncio.wait(own)
+        await loop.run_in_executor(None, self.close_now)
 
 
 def _is_large(group: WriteGroup) -> bool:
