@@ -214,7 +214,9 @@ class BtreeBackend(_Reader):
             except Exception as error:
                 _abandon_after(staged, error)
                 raise
-            return self._applied(group, staged, repeated)
+            if self._checkpointer.look():
+                self._checkpointer.catch_up()
+            return _applied(group, staged, repeated)
         raise AssertionError("a group that goes through the log can't be overtaken")
 
     async def write(self, group: WriteGroup) -> Applied:
@@ -222,7 +224,9 @@ class BtreeBackend(_Reader):
         if not _is_large(group):
             repeated: list[bool] = []
             await self._committer.commit_async(self._prepare(group, None, repeated))
-            return self._applied(group, None, repeated)
+            if self._checkpointer.look():
+                await asyncio.shield(asyncio.to_thread(self._checkpointer.catch_up))
+            return _applied(group, None, repeated)
         task = asyncio.ensure_future(self._write_large(group))
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -248,14 +252,10 @@ class BtreeBackend(_Reader):
             except Exception as error:  # not a cancellation: then a thread may still be writing the pages
                 _abandon_after(staged, error)
                 raise
-            return self._applied(group, staged, repeated)
+            if self._checkpointer.look():
+                await asyncio.to_thread(self._checkpointer.catch_up)
+            return _applied(group, staged, repeated)
         raise AssertionError("a group that goes through the log can't be overtaken")
-
-    def _applied(self, group: WriteGroup, staged: _Staged | None, repeated: list[bool]) -> Applied:
-        if repeated:
-            _abandon(staged)
-        self._checkpointer.look()
-        return Applied(group.group_id, repeated=bool(repeated))
 
     def _prepare(self, group: WriteGroup, staged: _Staged | None, repeated: list[bool]) -> Prepare:
         """What the group changes, at the state that it is committed to."""
@@ -344,6 +344,13 @@ class BtreeBackend(_Reader):
         if own:
             await asyncio.wait(own)
         await loop.run_in_executor(None, self.close_now)
+
+
+def _applied(group: WriteGroup, staged: _Staged | None, repeated: list[bool]) -> Applied:
+    """The answer to a group that is durable; one that was repeated has not linked what it loaded."""
+    if repeated:
+        _abandon(staged)
+    return Applied(group.group_id, repeated=bool(repeated))
 
 
 def _is_large(group: WriteGroup) -> bool:

@@ -147,13 +147,13 @@ def known_texts(
         layout = None if latest is None else _layout(view, head, latest.version_id)
     if layout is None:
         return known
-    for key, row in view.state.scan(NODES, *under(layout.content)):
+    for key, row in view.entries(NODES, *under(layout.content)):
         digest = row_text_hash(row)
         if digest is not None:
             known.add(layout.text_number(int.from_bytes(key[4:], "big")), digest)
         if key[-1] == 0:  # every 256th
             yield
-    for key, row in view.state.scan(PAGES, *under(layout.content)):
+    for key, row in view.entries(PAGES, *under(layout.content)):
         index = layout.nodes + int.from_bytes(key[4:], "big")
         known.add(layout.text_number(index), decode(PageRow, row).content_hash)
     return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -27,10 +28,18 @@ class Checkpointer:
         self._thread = threading.Thread(target=self._run, name="treestore-checkpoint", daemon=True)
         self._thread.start()
 
-    def look(self) -> None:
-        """To be called after a commit: wakes the thread where a checkpoint is due by size."""
-        if self._engine.checkpoint_due():
-            self._wake.set()
+    def look(self) -> bool:
+        """To be called after a commit: wakes the thread where a checkpoint is due by size. Whether the thread has fallen
+        behind, so that whoever writes should :meth:`catch_up`."""
+        if not self._engine.checkpoint_due():
+            return False
+        self._wake.set()
+        return self._engine.dirty > self._engine.options.cache_bytes
+
+    def catch_up(self) -> None:
+        """Wait for a checkpoint, so that changed pages do not outgrow the memory set aside for them."""
+        with contextlib.suppress(TreestoreError):  # the thread says so, and the next write if it can't be
+            self._engine.checkpoint()
 
     def stop(self) -> None:
         """Let a running checkpoint end, and the thread with it."""
@@ -54,6 +63,6 @@ class Checkpointer:
                             time.sleep(_REST_SECONDS)
                     self._engine.tidy()
                     due = time.monotonic() + self._interval
-            except TreestoreError as error:
+            except Exception as error:
                 _log.warning("%s: no checkpoint: %s", self._engine.folder, error)
                 due = time.monotonic() + min(self._interval, _LOOK_SECONDS)

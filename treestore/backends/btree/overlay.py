@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from treestore.backends.btree.engine.format import MAX_KEY
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.recovery import TreeChange
@@ -29,6 +31,12 @@ class Overlay:
 
     def _deleted(self, tree: int, key: bytes) -> bool:
         return any(low <= key and (high is None or key < high) for low, high in self._ranges.get(tree, ()))
+
+    def entries(self, tree: int, low: bytes, high: bytes | None) -> Iterator[Entry]:
+        """As :meth:`scan`, one by one where the group has not changed the tree."""
+        if tree in self._puts or tree in self._ranges:
+            return iter(self.scan(tree, low, high))
+        return self.state.scan(tree, low, high)
 
     def scan(self, tree: int, low: bytes, high: bytes | None) -> list[Entry]:
         """The entries of a range now, in order. Leaves that are linked by this group are not seen."""

@@ -411,8 +411,10 @@ class Engine:
         try:
             self._fs.rename(path, os.path.join(self.folder, DATA))
             self._fs.sync_folder(self.folder)
-        except SyncFailed as error:
-            self._poisoned(error)
+        except TreestoreError as error:
+            if isinstance(error, SyncFailed):
+                self._poisoned(error)
+            new.state.pager.file.close()
             raise
         self._old_pagers.append((new.state.epoch, old.pager))
         self._meta, self._slot, self._freelist = new.meta, new.slot, new.freelist

@@ -15,11 +15,13 @@ import errno
 import fcntl
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Protocol
 
 from treestore.errors import Corrupted, DiskFull, Locked, NotAStore, ReadOnly, TreestoreError, Unavailable
 
+_growing = threading.Lock()
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
@@ -133,8 +135,10 @@ class OsFile:
         try:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._descriptor, offset, length)
-            elif os.fstat(self._descriptor).st_size < offset + length:
-                os.ftruncate(self._descriptor, offset + length)
+            else:
+                with _growing:  # or two threads that grow a file could cut it
+                    if os.fstat(self._descriptor).st_size < offset + length:
+                        os.ftruncate(self._descriptor, offset + length)
         except OSError as error:
             raise _translate(error, "grow", self._path) from error
 
