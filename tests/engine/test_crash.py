@@ -226,8 +226,8 @@ def test_a_cut_during_a_backup_harms_neither_the_store_nor_passes_for_a_copy() -
         nonlocal finished_copies
         engine = opened(disk)
         history.sent(engine, *groups(11, 5), Group({}, [], [(2, bulk_entries(b"b", 80))]))
-        with engine.checkpointed() as moment:
-            finished(backup(disk, "/disk/copy", *moment))
+        with engine.reading() as moment:
+            backup(disk, "/disk/copy", moment)
         finished_copies += 1
         history.sent(engine, *groups(12, 3))
         engine._let_go("crash")

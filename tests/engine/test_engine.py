@@ -14,7 +14,8 @@ import pytest
 
 from tests.engine.ondisk import OPTIONS, files_of, run_python, stored
 from tests.engine.workload import Group, History, accounted, bulk_entries, contents, key, problems
-from treestore.backends.btree.engine.engine import Engine, Job
+from treestore.backends.btree.engine.batch import Job
+from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.format import (
     META_SIZE,
     META_SLOTS,

@@ -21,7 +21,8 @@ from tests.engine.workload import (
     random_group,
     verify,
 )
-from treestore.backends.btree.engine.engine import Engine, Job
+from treestore.backends.btree.engine.batch import Job
+from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.file import SyncFailed
 from treestore.errors import Corrupted, DiskFull, OutcomeUnknown, TreestoreError, Unavailable
 

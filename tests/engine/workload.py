@@ -6,9 +6,10 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from treestore.backends.btree.engine.batch import Job
 from treestore.backends.btree.engine.bulk import Bulk, finished
 from treestore.backends.btree.engine.check import check
-from treestore.backends.btree.engine.engine import Engine, Job, Options
+from treestore.backends.btree.engine.engine import Engine, Options
 from treestore.backends.btree.engine.file import FileSystem
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.recovery import TreeChange

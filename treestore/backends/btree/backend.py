@@ -8,6 +8,7 @@ its group. A thread of its own runs checkpoints.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -27,19 +28,20 @@ from treestore.backends.btree.engine.file import FileSystem, OsFileSystem
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.recovery import TreeChange
 from treestore.backends.btree.engine.tree import Graft
-from treestore.backends.btree.keyspace import Head
+from treestore.backends.btree.keyspace import Head, encode
 from treestore.backends.btree.maintenance import Checkpointer
 from treestore.backends.btree.overlay import Overlay
 from treestore.backends.btree.reads import Reads
 from treestore.backends.btree.writes import Numbers, apply, check_expectations, lay_out, link, remember
 from treestore.config import Settings
-from treestore.errors import Closed, OutcomeUnknown
+from treestore.errors import Closed, Corrupted, MigrationError, OutcomeUnknown
 from treestore.operations import Applied, Backup, Check, Compact, Operation, ReplaceVersion, Stats, WriteGroup
 from treestore.records import StoreStats
 
 R = TypeVar("R")
 
-BULK_BYTES = 4 * 1024 * 1024  # a tree above this is loaded in bulk and linked, not written to the log
+BULK_BYTES = 1024 * 1024  # a tree above this is loaded in bulk and linked, not written to the log
+_NODE_BYTES = 250  # about what a node takes beside its strings
 _RESTAGE = 3  # a bulk load that others overtook is tried so often, and then goes through the log
 _STEP_SECONDS = 0.001  # an event loop is let go on after so much work
 
@@ -174,7 +176,12 @@ class BtreeBackend(_Reader):
             cache_bytes=settings.cache_size_mb << 20,
             log_file_bytes=settings.wal_file_size_mb << 20,
         )
-        return cls(Engine.open(os.fspath(path), options, create_new=create, fs=fs), fs, settings)
+        folder = os.fspath(path)
+        try:
+            engine = Engine.open(folder, options, create_new=create, fs=fs)
+        except (Corrupted, MigrationError) as error:
+            raise type(error)(f"{folder}: {error}") from error
+        return cls(engine, fs, settings)
 
     def _expire_snapshots(self) -> None:
         now = time.monotonic()
@@ -201,61 +208,69 @@ class BtreeBackend(_Reader):
 
     def write_now(self, group: WriteGroup) -> Applied:
         """Apply a group; returns when it is durable."""
-        for attempt in range(_RESTAGE + 1):
-            staged = finished(self._stage(group)) if attempt < _RESTAGE else None
+        for _ in range(_RESTAGE if _is_large(group) else 0):
+            with contextlib.suppress(_Overtaken):
+                return self._write_bulk(group)
+        repeated: list[bool] = []
+        self._committer.commit(self._prepare(group, None, repeated))
+        if self._checkpointer.look():
+            self._checkpointer.catch_up()
+        return Applied(group.group_id, repeated=bool(repeated))
+
+    def _write_bulk(self, group: WriteGroup) -> Applied:
+        """One attempt to apply a group whose tree is loaded in bulk. The state that it is laid out for is read until the
+        end, so that the data file stays open through a compaction."""
+        with self._engine.reading() as state:
+            staged = finished(self._stage(group, state))
             repeated: list[bool] = []
             try:
-                if staged is not None:
-                    staged.bulk.sync()
+                staged.bulk.sync()
                 self._committer.commit(self._prepare(group, staged, repeated))
-            except _Overtaken:
-                _abandon(staged)
-                continue
             except Exception as error:
                 _abandon_after(staged, error)
                 raise
-            if self._checkpointer.look():
-                self._checkpointer.catch_up()
-            return _applied(group, staged, repeated)
-        raise AssertionError("a group that goes through the log can't be overtaken")
+            return _linked(group, staged, repeated)
 
     async def write(self, group: WriteGroup) -> Applied:
         """As :meth:`write_now`; other tasks run meanwhile. A cancelled caller's group goes on where it had begun."""
-        if not _is_large(group):
-            repeated: list[bool] = []
-            await self._committer.commit_async(self._prepare(group, None, repeated))
-            if self._checkpointer.look():
-                await asyncio.shield(asyncio.to_thread(self._checkpointer.catch_up))
-            return _applied(group, None, repeated)
-        task = asyncio.ensure_future(self._write_large(group))
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
+        if _is_large(group):
+            task = asyncio.ensure_future(self._write_large(group))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+            return await asyncio.shield(task)
+        return await self._write_logged(group)
 
     def _done(self, task: asyncio.Future[Applied]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # its caller may be gone
 
+    async def _write_logged(self, group: WriteGroup) -> Applied:
+        repeated: list[bool] = []
+        await self._committer.commit_async(self._prepare(group, None, repeated))
+        if self._checkpointer.look():
+            await asyncio.to_thread(self._checkpointer.catch_up)
+        return Applied(group.group_id, repeated=bool(repeated))
+
     async def _write_large(self, group: WriteGroup) -> Applied:
-        loop = asyncio.get_running_loop()
-        for attempt in range(_RESTAGE + 1):
-            staged = await _in_steps(self._stage(group)) if attempt < _RESTAGE else None
+        for _ in range(_RESTAGE):
+            with contextlib.suppress(_Overtaken):
+                return await self._write_bulk_in_steps(group)
+        return await self._write_logged(group)
+
+    async def _write_bulk_in_steps(self, group: WriteGroup) -> Applied:
+        """As :meth:`_write_bulk`. After a cancellation, when the event loop ends, the pages stay reserved until the store is
+        opened again: a thread may still be writing them."""
+        with self._engine.reading() as state:
+            staged = await _in_steps(self._stage(group, state))
             repeated: list[bool] = []
             try:
-                if staged is not None:
-                    await loop.run_in_executor(None, staged.bulk.sync)
+                await asyncio.to_thread(staged.bulk.sync)
                 await self._committer.commit_async(self._prepare(group, staged, repeated))
-            except _Overtaken:
-                _abandon(staged)
-                continue
-            except Exception as error:  # not a cancellation: then a thread may still be writing the pages
+            except Exception as error:
                 _abandon_after(staged, error)
                 raise
-            if self._checkpointer.look():
-                await asyncio.to_thread(self._checkpointer.catch_up)
-            return _applied(group, staged, repeated)
-        raise AssertionError("a group that goes through the log can't be overtaken")
+            return _linked(group, staged, repeated)
 
     def _prepare(self, group: WriteGroup, staged: _Staged | None, repeated: list[bool]) -> Prepare:
         """What the group changes, at the state that it is committed to."""
@@ -275,25 +290,23 @@ class BtreeBackend(_Reader):
 
         return prepare
 
-    def _stage(self, group: WriteGroup) -> Generator[None, None, _Staged | None]:
-        """Load the group's tree in bulk, if it has one that is large enough."""
-        if not _is_large(group):
-            return None
-        [tree_write] = [write for write in group.writes if isinstance(write, ReplaceVersion)]
-        with self._engine.reading() as state:
-            view = Overlay(state)
-            head = read_head(view, tree_write.version.policy_id)
-            new = yield from lay_out(view, tree_write, self._numbers)
-            bulk = self._engine.bulk()
-            grafts: list[tuple[int, Graft]] = []
-            try:
-                for tree, entries in new.families():
-                    made = yield from bulk.load(entries)
-                    if made is not None:
-                        grafts.append((tree, made))
-            except BaseException:
-                bulk.abandon()
-                raise
+    def _stage(self, group: WriteGroup, state: State) -> Generator[None, None, _Staged]:
+        """Load the group's tree in bulk, for the policy as it is in a state."""
+        [write] = group.writes
+        assert isinstance(write, ReplaceVersion)
+        view = Overlay(state)
+        head = read_head(view, write.version.policy_id)
+        new = yield from lay_out(view, write, self._numbers)
+        bulk = self._engine.bulk()
+        grafts: list[tuple[int, Graft]] = []
+        try:
+            for tree, entries in new.families():
+                made = yield from bulk.load(entries)
+                if made is not None:
+                    grafts.append((tree, made))
+        except BaseException:
+            bulk.abandon()
+            raise
         return _Staged(bulk, new, head, grafts)
 
     # --- the whole store -------------------------------------------------------------------------------------------------
@@ -305,11 +318,17 @@ class BtreeBackend(_Reader):
             case Check():
                 return finished(check_store(self._engine, self._reads))
             case Backup(folder):
-                with self._engine.checkpointed() as moment:
-                    return finished(backup(self._fs, folder, *moment))
+                return backup(self._fs, folder, state)
             case Compact():
                 return self._engine.compact()
         return self._reads.answer(state, operation)
+
+    def read_one_now(self, operation: Operation[R]) -> R:
+        """As a reader's; after a compaction the old file is let go, if nobody else reads it."""
+        answer = super().read_one_now(operation)
+        if isinstance(operation, Compact):
+            self._engine.tidy()
+        return answer
 
     def _stats(self, state: State) -> StoreStats:
         counted: StoreStats = self._reads.answer(state, Stats())
@@ -321,7 +340,7 @@ class BtreeBackend(_Reader):
     async def read_one(self, operation: Operation[R]) -> R:
         """As :meth:`read_one_now`; what reads or writes the whole store runs in a thread."""
         if isinstance(operation, (Check, Backup, Compact)):
-            answer: R = await asyncio.to_thread(super().read_one_now, cast(Operation[Any], operation))
+            answer: R = await asyncio.to_thread(self.read_one_now, cast(Operation[Any], operation))
             return answer
         return self.read_one_now(operation)
 
@@ -330,12 +349,14 @@ class BtreeBackend(_Reader):
         with self._closing:
             if self._closed:
                 return
-            self._closed = True
-            self._checkpointer.stop()
-            self._committer.close()
-            for snapshot in self._snapshots.copy():
-                snapshot.close_now()
-            self._engine.close()
+            try:
+                self._checkpointer.stop()
+                self._committer.close()
+                for snapshot in self._snapshots.copy():
+                    snapshot.close_now()
+            finally:
+                self._engine.close()
+                self._closed = True
 
     async def close(self) -> None:
         """As :meth:`close_now`. Bulk stores of this loop are waited for; those of other loops are refused with Closed."""
@@ -346,20 +367,26 @@ class BtreeBackend(_Reader):
         await loop.run_in_executor(None, self.close_now)
 
 
-def _applied(group: WriteGroup, staged: _Staged | None, repeated: list[bool]) -> Applied:
+def _linked(group: WriteGroup, staged: _Staged, repeated: list[bool]) -> Applied:
     """The answer to a group that is durable; one that was repeated has not linked what it loaded."""
     if repeated:
-        _abandon(staged)
+        staged.bulk.abandon()
     return Applied(group.group_id, repeated=bool(repeated))
 
 
 def _is_large(group: WriteGroup) -> bool:
-    """Whether the group has one whole tree that is loaded in bulk."""
-    trees = [write for write in group.writes if isinstance(write, ReplaceVersion)]
-    if len(trees) != 1:
+    """Whether the group is one whole tree that is loaded in bulk."""
+    if len(group.writes) != 1 or not isinstance(group.writes[0], ReplaceVersion):
         return False
-    weight = sum(300 + len(node.text or "") + len(node.summary or "") for node in trees[0].nodes)
-    return weight + sum(len(page.content) for page in trees[0].pages) >= BULK_BYTES
+    write = group.writes[0]
+    size = sum(len(page.content) for page in write.pages)
+    for node in write.nodes:
+        size += _NODE_BYTES + len(node.title) + len(node.summary or "") + len(node.text or "") + len(node.prefix_summary or "")
+        if node.metadata or node.extra:
+            size += len(encode((node.metadata, node.extra)))
+        if size >= BULK_BYTES:
+            return True
+    return size >= BULK_BYTES
 
 
 def _link_staged(view: Overlay, staged: _Staged) -> None:
@@ -371,15 +398,10 @@ def _link_staged(view: Overlay, staged: _Staged) -> None:
         view.graft(tree, made)
 
 
-def _abandon(staged: _Staged | None) -> None:
-    if staged is not None:
-        staged.bulk.abandon()
-
-
-def _abandon_after(staged: _Staged | None, error: Exception) -> None:
+def _abandon_after(staged: _Staged, error: Exception) -> None:
     """Give a bulk load's pages back, unless a log record that refers to them may be durable."""
     if not isinstance(error, OutcomeUnknown):
-        _abandon(staged)
+        staged.bulk.abandon()
 
 
 async def _in_steps(steps: Generator[None, None, R]) -> R:

@@ -3,20 +3,23 @@
 Callers put their jobs into one queue; whoever gets the engine's ``writer`` lock takes all that wait there as one batch. A
 thread simply waits for the lock. Under asyncio the jobs of one turn of the loop are collected and committed at its end, in
 the loop itself while a sync takes about a millisecond or less: a thread would wait longer for the interpreter than for such
-a disk. Where syncs are slow, or the lock is taken, a thread does it and the loop goes on.
+a disk. Where syncs are slow, or the lock is taken, a thread commits and the loop goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from treestore.backends.btree.engine.engine import Batch, Engine, Job
+from treestore.backends.btree.engine.batch import Job
+from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.recovery import TreeChange
+from treestore.errors import OutcomeUnknown
 
 Prepare = Callable[[State], list[TreeChange]]
 
@@ -65,31 +68,25 @@ class Committer:
             self._queue.append(job)
         with self._engine.writer:
             if not job.done:
-                self._run(self._waiting())
-        if job.error is not None:
-            raise job.error
+                self._run()
+        _look(job)
 
-    def _waiting(self) -> list[Job]:
-        """All jobs of the queue. The caller holds ``writer`` and commits them."""
-        with self._queueing:
-            jobs, self._queue = self._queue, []
-        return jobs
-
-    def _run(self, jobs: list[Job]) -> None:
+    def _run(self) -> None:
+        """Commit all that wait. The caller holds ``writer``."""
+        jobs: list[Job] = []
         try:
-            self._finish(self._engine.begin(jobs))
+            with self._queueing:
+                jobs, self._queue = self._queue, []
+            batch = self._engine.begin(jobs)
+            start, written = time.perf_counter(), bool(batch.written)
+            self._engine.finish(batch)
+            if written:
+                self.sync_seconds += _WEIGHT * (time.perf_counter() - start - self.sync_seconds)
         except BaseException as error:
             self._engine.interrupted(jobs, error)
             raise
         finally:
             _tell(jobs)
-
-    def _finish(self, batch: Batch) -> None:
-        start = time.perf_counter()
-        written = bool(batch.written)
-        self._engine.finish(batch)
-        if written:
-            self.sync_seconds += _WEIGHT * (time.perf_counter() - start - self.sync_seconds)
 
     # --- event loops -----------------------------------------------------------------------------------------------------
 
@@ -103,50 +100,32 @@ class Committer:
             self._turns.add(loop)
             loop.call_soon(self._turn, loop)
         await job.future
-        if job.error is not None:
-            raise job.error
+        _look(job)
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._turns.discard(loop)
-        writer = self._engine.writer
-        if not writer.acquire(blocking=False):
-            self._submit(self._in_thread)
-            return
-        jobs = self._waiting()
-        if self.sync_seconds < INLINE_SYNC_SECONDS:
+        if self.sync_seconds < INLINE_SYNC_SECONDS and self._engine.writer.acquire(blocking=False):
             try:
-                self._run(jobs)
+                self._run()
             finally:
-                writer.release()
+                self._engine.writer.release()
             return
         try:
-            batch = self._engine.begin(jobs)
-        except BaseException as error:
-            self._engine.interrupted(jobs, error)
-            _tell(jobs)
-            writer.release()
-            raise
-        self._submit(self._finish_in_thread, batch)
-
-    def _submit(self, work: Callable[..., None], *arguments: Batch) -> None:
-        try:
-            self._threads.submit(work, *arguments)
+            self._threads.submit(self._in_thread)
         except RuntimeError:  # the store is being closed: do it here
-            work(*arguments)
+            self._in_thread()
 
     def _in_thread(self) -> None:
         with self._engine.writer:
-            self._run(self._waiting())
+            self._run()
 
-    def _finish_in_thread(self, batch: Batch) -> None:
-        try:
-            self._finish(batch)
-        except BaseException as error:
-            self._engine.interrupted(batch.jobs, error)
-            raise
-        finally:
-            _tell(batch.jobs)
-            self._engine.writer.release()
+
+def _look(job: Job) -> None:
+    """Raise what became of a job, unless it is durable."""
+    if not job.done:  # whoever took it from the queue was interrupted before anything else
+        raise OutcomeUnknown("the commit was interrupted; whether the write is durable is not known")
+    if job.error is not None:
+        raise job.error
 
 
 def _tell(jobs: list[Job]) -> None:
@@ -159,5 +138,6 @@ def _tell(jobs: list[Job]) -> None:
         if isinstance(job, _AsyncJob) and job.done:
             if running is job.loop:
                 job.tell()
-            elif not job.loop.is_closed():
-                job.loop.call_soon_threadsafe(job.tell)
+            else:
+                with contextlib.suppress(RuntimeError):  # its loop is closed
+                    job.loop.call_soon_threadsafe(job.tell)

@@ -187,7 +187,8 @@ class NewContent:
         for index, digest in enumerate(hashes):
             following = start + length
             if digest is None:
-                free = length and (following == self._next_text or known.is_free(following))
+                old = following < self.head.next_text  # the others are given out by this content
+                free = length and (following == self._next_text or (old and known.is_free(following)))
                 number = following if free else self._next_text
             else:
                 shared = known.find(digest, following)

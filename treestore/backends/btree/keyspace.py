@@ -1,6 +1,7 @@
 """Every tree of the native store: what its keys and values are. All that lies in a store can be found from this page.
 
-    COUNTERS      name                               -> number of 8 bytes: the next policy or content number
+    COUNTERS      name                               -> numbers of 8 bytes: the next policy or content number;
+                                                        the generation of group ids and when it began, in seconds
     VERSIONS      (policy id, version id)            -> Version
     BY_INGESTION  (policy id, ingested at, version id) -> empty
     HEADS         policy id                          -> Head: the policy's number, its next text number, its changes
@@ -10,7 +11,7 @@
     TEXTS         (policy number, text number)       -> a text, of a node or a page
     PAGES         (content number, position)         -> PageRow: a page text but its content
     PAGE_NUMBERS  (content number, page)             -> position
-    GROUPS        group id                           -> empty: the groups applied of late
+    GROUPS        (generation, group id)             -> empty: the groups applied of late
 
 A *content* is the tree that one store call wrote; replacing a version makes a new one, so its rows are written in one run
 and readers of the old one are not disturbed. A version's texts have an index: a node's is its ordinal, a page's is the
@@ -49,7 +50,7 @@ TREES = {
 }
 MAX_NUMBER = 2**32 - 1
 
-NEXT_POLICY, NEXT_CONTENT = b"policy", b"content"
+NEXT_POLICY, NEXT_CONTENT, GENERATION = b"policy", b"content", b"generation"
 
 two_numbers = Struct(">II").pack
 """The key of two numbers, such as (content number, ordinal)."""
@@ -160,16 +161,17 @@ class PageRow(msgspec.Struct, frozen=True, array_like=True):
 
 _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode
-_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+_kinds: list[type[msgspec.Struct]] = [Head, Layout, PageRow, *FAMILIES]
+_decoders: dict[type[msgspec.Struct], msgspec.msgpack.Decoder[Any]] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in _kinds
+}
+"""Made at import: msgspec prepares a type at the first use, and two threads must not do that at once."""
 
 
 def decode(kind: type[msgspec.Struct], raw: bytes) -> Any:
     """A record or value from its bytes. Raises Corrupted."""
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
-        return decoder.decode(raw)
+        return _decoders[kind].decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Corrupted(f"a stored {kind.__name__} can't be decoded: {error}") from error
 
@@ -183,6 +185,7 @@ NO_TEXT = b"\xc0"
 _HEADER = 3  # bytes of an array's header for 16 to 65,535 fields
 _HASH_MARK = b"\xc4\x20"  # in front of 32 bytes
 
+_decode_text = msgspec.msgpack.Decoder(str).decode
 _decode_outline = msgspec.msgpack.Decoder(Outline).decode
 _decode_node = msgspec.msgpack.Decoder(Node).decode
 
@@ -233,6 +236,6 @@ def row_text_hash(row: bytes) -> bytes | None:
 def page_of(row: PageRow, content: bytes) -> PageText:
     """A page text from its row and its content in MessagePack. Raises Corrupted."""
     try:
-        return PageText(page=row.page, content=msgspec.msgpack.decode(content, type=str), extra=row.extra)
+        return PageText(page=row.page, content=_decode_text(content), extra=row.extra)
     except msgspec.MsgspecError as error:
         raise Corrupted(f"the stored text of page {row.page} can't be decoded: {error}") from error

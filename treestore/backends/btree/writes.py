@@ -26,6 +26,7 @@ from treestore.backends.btree.engine.bulk import finished
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.keyspace import (
     COUNTERS,
+    GENERATION,
     GROUPS,
     HEADS,
     MAX_NUMBER,
@@ -35,6 +36,7 @@ from treestore.backends.btree.keyspace import (
     decode,
     encode,
     index_key,
+    number_key,
 )
 from treestore.backends.btree.overlay import Overlay
 from treestore.backends.btree.reads import family_of
@@ -54,7 +56,6 @@ from treestore.operations import (
 from treestore.records import Version
 
 GROUP_IDS_KEPT_SECONDS = 3600
-_FORGET_EVERY = 256  # groups between two removals of old group ids
 
 
 def check_expectations(view: Overlay, expectations: Iterable[Expectation]) -> None:
@@ -75,14 +76,20 @@ def check_expectations(view: Overlay, expectations: Iterable[Expectation]) -> No
 
 
 def remember(view: Overlay, group_id: bytes) -> bool:
-    """Note a group's id; False if it is there already. From time to time the ids older than an hour are forgotten: they
-    begin with the milliseconds of their making."""
-    if view.get(GROUPS, group_id) is not None:
+    """Note a group's id; False if it is there already.
+
+    Ids are kept by generations, of which a new one begins after an hour; the one before is kept beside it.
+    """
+    raw = view.get(COUNTERS, GENERATION)
+    generation, began = (int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:], "big")) if raw else (1, 0)
+    if any(view.get(GROUPS, number_key(number, group_id)) is not None for number in (generation, generation - 1)):
         return False
-    view.put(GROUPS, group_id, b"")
-    if view.state.lsn % _FORGET_EVERY == 0:
-        oldest = int((time.time() - 2 * GROUP_IDS_KEPT_SECONDS) * 1000)
-        view.delete_range(GROUPS, b"", oldest.to_bytes(6, "big"))
+    now = int(time.time())
+    if not 0 <= now - began < GROUP_IDS_KEPT_SECONDS:  # also where the clock went back
+        view.delete_range(GROUPS, b"", number_key(generation))
+        generation += 1
+        view.put(COUNTERS, GENERATION, generation.to_bytes(8, "big") + max(now, 0).to_bytes(8, "big"))
+    view.put(GROUPS, number_key(generation, group_id), b"")
     return True
 
 

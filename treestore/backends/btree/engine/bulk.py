@@ -90,6 +90,7 @@ class Bulk:
     def _leaf(self, keys: list[bytes], values: list[Value]) -> int:
         page = self._stage(1)
         reference, raw = encode_leaf(page, keys, values)
+        self.pager.discard(reference)
         self._writer.write(page, raw)
         return reference
 

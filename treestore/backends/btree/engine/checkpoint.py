@@ -40,8 +40,10 @@ class Checkpoint:
         freelist.give_up(state.epoch, old_chain)
         self.chain: list[Run] = []
         self.free, self.page_count = freelist.at_checkpoint()
-        while len(self.chain) * RUNS_PER_PAGE < len(self.free):
-            self.chain.append((freelist.allocate(), 1))
+        while missing := -(-len(self.free) // RUNS_PER_PAGE) - len(self.chain):
+            if missing < 0:  # taking the pages has used up runs: the last pages of the chain stay empty
+                break
+            self.chain += [(freelist.allocate(), 1) for _ in range(missing)]
             self.free, self.page_count = freelist.at_checkpoint()
         self._references: dict[int, int] = {}
 

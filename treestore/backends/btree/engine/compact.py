@@ -29,8 +29,8 @@ class Rewritten(NamedTuple):
 
 
 def rewrite(fs: FileSystem, path: str, old: State, meta: Meta, cache_bytes: int) -> Rewritten:
-    """Write the entries of a state, which must be the one of ``meta``, to a new file, synced but under its own name. It has
-    the same store id and LSN, so the log goes on fitting when it takes the old file's place. Raises DiskFull."""
+    """Write the entries of a state to a new file, synced but under its own name. It has the store id of ``meta`` and the
+    state's LSN, so the log goes on fitting when it takes the place of that store's file. Raises DiskFull, Corrupted."""
     file = fs.open(path, create=True)
     try:
         pager = Pager(file, cache_bytes)

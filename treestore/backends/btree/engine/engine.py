@@ -16,16 +16,17 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from treestore.backends.btree.engine.batch import Batch, Job
 from treestore.backends.btree.engine.bulk import Bulk
 from treestore.backends.btree.engine.checkpoint import Checkpoint
 from treestore.backends.btree.engine.compact import rewrite
 from treestore.backends.btree.engine.file import FileSystem, OsFileSystem, SyncFailed
-from treestore.backends.btree.engine.format import META_SLOTS, PAGE_SIZE, Meta, encode_meta
-from treestore.backends.btree.engine.freelist import Run
+from treestore.backends.btree.engine.format import MAX_PAYLOAD, META_SLOTS, PAGE_SIZE, Meta, encode_meta
+from treestore.backends.btree.engine.freelist import FreeList, Run
 from treestore.backends.btree.engine.mvcc import Readers, State
 from treestore.backends.btree.engine.node import Root
 from treestore.backends.btree.engine.pager import Pager, PageWriter
@@ -35,7 +36,6 @@ from treestore.backends.btree.engine.recovery import (
     LOG_FOLDER,
     NEW_DATA,
     Recovered,
-    TreeChange,
     apply,
     create,
     encode_changes,
@@ -43,7 +43,7 @@ from treestore.backends.btree.engine.recovery import (
     recover,
 )
 from treestore.backends.btree.engine.wal import Log
-from treestore.errors import Closed, DiskFull, Locked, OutcomeUnknown, TreestoreError, Unavailable
+from treestore.errors import Closed, DiskFull, InvalidInput, Locked, OutcomeUnknown, TreestoreError, Unavailable
 
 _log = logging.getLogger("treestore.btree")
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -71,31 +71,6 @@ class Options:
         return self.log_file_bytes
 
 
-class Job:
-    """One group on its way: ``prepare`` gives the changes that it makes to a state, or raises; an empty list changes
-    nothing. Afterwards ``error`` says why it was not applied, and ``result`` is whatever ``prepare`` left there."""
-
-    __slots__ = ("done", "error", "prepare", "result")
-
-    def __init__(self, prepare: Callable[[State], list[TreeChange]]) -> None:
-        self.prepare = prepare
-        self.done = False
-        self.error: Exception | None = None
-        self.result: Any = None
-
-
-class Batch:
-    """Groups that were written to the log and wait for its sync. ``freed`` and ``linked`` are runs of pages."""
-
-    def __init__(self, jobs: list[Job], state: State) -> None:
-        self.jobs = jobs
-        self.state = state
-        self.written: list[Job] = []
-        self.freed: list[Run] = []
-        self.linked: list[Run] = []
-        self.dirty = 0
-
-
 class Engine:
     """An open store. Made by :meth:`open`; any thread may use it; a forked child must not."""
 
@@ -113,7 +88,7 @@ class Engine:
         self._identity = fs.identity(folder)
         self._meta = recovered.meta
         self._slot = recovered.slot
-        self._freelist = recovered.freelist
+        self._data_file = (recovered.state.pager, recovered.freelist)  # one assignment, as a compaction changes both
         self._chain = recovered.chain
         self._free = recovered.free
         self._old_pagers: list[tuple[int, Pager]] = []
@@ -125,7 +100,7 @@ class Engine:
             number=recovered.log_number,
             file_size=options.log_file_bytes,
         )
-        self._log_mark = 0  # bytes written to the log up to the last checkpoint
+        self._log_mark = -recovered.replayed_bytes  # bytes written to the log up to the last checkpoint
         self._checkpointing = threading.RLock()
         self._checkpoint: Checkpoint | None = None  # planned and not yet durable
         self._stuck: str | None = None  # why the last checkpoint could not be written
@@ -165,6 +140,10 @@ class Engine:
             _log.info("%s: replayed %d groups", folder, recovered.replayed)
         return engine
 
+    @property
+    def _freelist(self) -> FreeList:
+        return self._data_file[1]
+
     # --- reading ---------------------------------------------------------------------------------------------------------
 
     def enter(self) -> tuple[State, int]:
@@ -200,14 +179,10 @@ class Engine:
     # --- committing ------------------------------------------------------------------------------------------------------
 
     def bulk(self) -> Bulk:
-        """A new bulk load. Its grafts are committed like any change, unless a compaction came between (see
-        :meth:`is_current`)."""
+        """A new bulk load. Its grafts are committed like any change, unless a compaction came between: then the newest
+        state has another pager. The caller reads some state meanwhile, so that the file stays open."""
         self.ready()
-        return Bulk(self.state.pager, self._freelist, self._poisoned)
-
-    def is_current(self, bulk: Bulk) -> bool:
-        """Whether the bulk load's pages lie in the present data file."""
-        return bulk.pager is self.state.pager
+        return Bulk(*self._data_file, self._poisoned)
 
     def ready(self) -> None:
         """Raise Closed, Unavailable or DiskFull where nothing can be committed."""
@@ -248,6 +223,8 @@ class Engine:
                 if not changes:
                     continue
                 payload = encode_changes(changes)
+                if len(payload) > MAX_PAYLOAD:
+                    raise InvalidInput(f"the group takes {len(payload)} bytes, at most {MAX_PAYLOAD} are possible")
                 batch.state, edit = apply(batch.state, changes, self._log.next_lsn + len(payloads))
             except Exception as error:
                 job.error = error
@@ -328,11 +305,21 @@ class Engine:
             if checkpoint is not None:
                 yield from self._run(checkpoint)
 
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """What must not be left half-way: an interrupt in it (Ctrl-C) stops writes until the store is opened again."""
+        try:
+            yield
+        except BaseException as error:
+            self._poisoned(error)
+            raise
+
     def _planned(self) -> Checkpoint | None:
         if self.state.lsn == self._meta.lsn:
             return None
-        self._log_mark = self._log.bytes_written
-        self._checkpoint = Checkpoint(self.state, self._freelist, self._chain, self.dirty)
+        with self._whole():
+            self._log_mark = self._log.bytes_written
+            self._checkpoint = Checkpoint(self.state, self._freelist, self._chain, self.dirty)
         return self._checkpoint
 
     def _run(self, checkpoint: Checkpoint) -> Iterator[None]:
@@ -350,7 +337,7 @@ class Engine:
         except TreestoreError as error:
             self._stuck = str(error)
             raise
-        with self.writer:
+        with self.writer, self._whole():
             self._stuck = None
             self._meta, self._slot = meta, slot
             self._chain, self._free = checkpoint.chain, checkpoint.free
@@ -358,7 +345,8 @@ class Engine:
             self.checkpoints += 1
             self.dirty -= checkpoint.dirty
             self._freelist.checkpointed(checkpoint.state.epoch, self.readers.oldest())
-        yield from checkpoint.settle()
+        with self._whole():
+            yield from checkpoint.settle()
         try:
             self._log.trim(meta.lsn)
         except SyncFailed as error:
@@ -367,6 +355,10 @@ class Engine:
 
     def tidy(self) -> None:
         """Free what readers that have left needed, and share the cache's budget between changed pages and others."""
+        with self.writer:  # or a reader of a state that is published meanwhile is not seen
+            self._tidied()
+
+    def _tidied(self) -> None:
         oldest = self.readers.oldest()
         self._freelist.readers_left(oldest)
         self.state.pager.set_budget(max(self.options.cache_bytes - max(self.dirty, 0), self.options.cache_bytes // 8))
@@ -378,17 +370,19 @@ class Engine:
     @contextlib.contextmanager
     def checkpointed(self) -> Iterator[tuple[State, Meta, list[Run], list[Run]]]:
         """A state that lies wholly in the data file, with its meta page, the runs that are free in it and the pages of its
-        free list; no other checkpoint runs and none of its pages is written meanwhile."""
+        free list; none of its pages is written meanwhile. It is the newest one or, where the disk is full or writes have
+        stopped, the one of the last checkpoint."""
         with self._checkpointing:
             if self._poison is None:
-                self.checkpoint()
-            roots = {number: Root(reference, level, count) for number, (level, count, reference) in self._meta.roots.items()}
+                with contextlib.suppress(DiskFull):
+                    self.checkpoint()
             token = self.readers.enter(self._meta.epoch)
-            try:
-                state = State(self._meta.epoch, self._meta.lsn, roots, self.state.pager)
-                yield state, self._meta, self._free, self._chain
-            finally:
-                self.readers.leave(token)
+            meta, free, chain, pager = self._meta, self._free, self._chain, self.state.pager
+        try:
+            roots = {number: Root(reference, level, count) for number, (level, count, reference) in meta.roots.items()}
+            yield State(meta.epoch, meta.lsn, roots, pager), meta, free, chain
+        finally:
+            self.readers.leave(token)
 
     # --- whole-store work ------------------------------------------------------------------------------------------------
 
@@ -408,33 +402,30 @@ class Engine:
         before = old.pager.file.size()
         path = os.path.join(self.folder, NEW_DATA)
         new = rewrite(self._fs, path, old, self._meta, self.options.cache_bytes)
-        try:
+        with self._whole():  # from the rename on, this file is the store
             self._fs.rename(path, os.path.join(self.folder, DATA))
             self._fs.sync_folder(self.folder)
-        except TreestoreError as error:
-            if isinstance(error, SyncFailed):
-                self._poisoned(error)
-            new.state.pager.file.close()
-            raise
-        self._old_pagers.append((new.state.epoch, old.pager))
-        self._meta, self._slot, self._freelist = new.meta, new.slot, new.freelist
-        self._chain, self._free = new.chain, new.free
-        self.dirty = 0
-        self.state = new.state
-        self.tidy()
+            self._old_pagers.append((new.state.epoch, old.pager))
+            self._meta, self._slot = new.meta, new.slot
+            self._chain, self._free = new.chain, new.free
+            self.dirty = 0
+            self._data_file = (new.state.pager, new.freelist)
+            self.state = new.state
+        self._tidied()
         return before - new.state.pager.file.size()
 
     def figures(self) -> dict[str, int | float | str]:
         """What there is to know about the files and the cache, in bytes and pages."""
         oldest = self.readers.oldest()
+        log_sizes = self._log.sizes()
         return {
             "page_size": PAGE_SIZE,
             "pages": self._freelist.page_count,
             "pages_free": self._freelist.free_pages,
             "pages_pending": self._freelist.pending_pages,
             "data_bytes": self.state.pager.file.size(),
-            "log_bytes": sum(self._log.sizes()),
-            "log_files": len(self._log.sizes()),
+            "log_bytes": sum(log_sizes),
+            "log_files": len(log_sizes),
             "log_written_bytes": self._log.bytes_written,
             "cache_bytes": self.state.pager.cached_bytes,
             "cache_limit_bytes": self.options.cache_bytes,
@@ -453,13 +444,14 @@ class Engine:
         with self._checkpointing:
             if self._closed is not None:
                 return
-            if self._poison is None:
-                try:
+            try:
+                if self._poison is None:
                     self.checkpoint()
-                except TreestoreError as error:
-                    _log.warning("%s: no checkpoint at closing: %s", self.folder, error)
-            with self.writer:
-                self._let_go("the store is closed")
+            except TreestoreError as error:
+                _log.warning("%s: no checkpoint at closing: %s", self.folder, error)
+            finally:
+                with self.writer:
+                    self._let_go("the store is closed")
 
     def _let_go(self, reason: str) -> None:
         self._closed = reason

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Iterator
 from typing import Protocol
 
-from treestore.errors import Corrupted, DiskFull, Locked, NotAStore, ReadOnly, TreestoreError, Unavailable
+from treestore.errors import Closed, Corrupted, DiskFull, Locked, NotAStore, ReadOnly, TreestoreError, Unavailable
 
 _growing = threading.Lock()
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -103,57 +103,76 @@ def _full_sync(descriptor: int) -> None:
 
 
 class OsFile:
-    """A file of the operating system."""
+    """A file of the operating system. ``close`` waits for calls that other threads have under way, so that none of them
+    meets another file under the same descriptor."""
 
     def __init__(self, path: str, descriptor: int) -> None:
         self._path = path
         self._descriptor = descriptor
+        self._opener = os.getpid()
+        self._using = 0
+        self._idle = threading.Condition()
+
+    @contextlib.contextmanager
+    def _use(self, doing: str) -> Iterator[int]:
+        with self._idle:
+            if self._descriptor < 0:
+                raise Closed(f"{self._path} is closed")
+            self._using += 1
+        try:
+            yield self._descriptor
+        except OSError as error:
+            raise _translate(error, doing, self._path) from error
+        finally:
+            with self._idle:
+                self._using -= 1
+                self._idle.notify_all()
 
     def read(self, offset: int, length: int) -> bytes:
-        try:
-            data = os.pread(self._descriptor, length, offset)
+        with self._use("read") as descriptor:
+            data = os.pread(descriptor, length, offset)
             while len(data) < length:
-                more = os.pread(self._descriptor, length - len(data), offset + len(data))
+                more = os.pread(descriptor, length - len(data), offset + len(data))
                 if not more:
                     break
                 data += more
-        except OSError as error:
-            raise _translate(error, "read", self._path) from error
         return data
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
         view = memoryview(data)
-        try:
+        with self._use("write to") as descriptor:
             while view:
-                written = os.pwrite(self._descriptor, view, offset)
+                written = os.pwrite(descriptor, view, offset)
                 view = view[written:]
                 offset += written
-        except OSError as error:
-            raise _translate(error, "write to", self._path) from error
 
     def reserve(self, offset: int, length: int) -> None:
-        try:
+        with self._use("grow") as descriptor:
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(self._descriptor, offset, length)
+                os.posix_fallocate(descriptor, offset, length)
             else:
                 with _growing:  # or two threads that grow a file could cut it
-                    if os.fstat(self._descriptor).st_size < offset + length:
-                        os.ftruncate(self._descriptor, offset + length)
-        except OSError as error:
-            raise _translate(error, "grow", self._path) from error
+                    if os.fstat(descriptor).st_size < offset + length:
+                        os.ftruncate(descriptor, offset + length)
 
     def sync(self) -> None:
-        try:
-            _full_sync(self._descriptor)
-        except OSError as error:
-            raise SyncFailed(f"cannot sync {self._path}: {error.strerror}") from error
+        with self._use("sync") as descriptor:
+            try:
+                _full_sync(descriptor)
+            except OSError as error:
+                raise SyncFailed(f"cannot sync {self._path}: {error.strerror}") from error
 
     def size(self) -> int:
-        with _translated("read", self._path):
-            return os.fstat(self._descriptor).st_size
+        with self._use("read") as descriptor:
+            return os.fstat(descriptor).st_size
 
     def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
+        if os.getpid() != self._opener:  # a forked child: what its parent's threads held at the fork is never let go here
+            self._idle, self._using = threading.Condition(), 0
+        with self._idle:
+            descriptor, self._descriptor = self._descriptor, -1
+            while self._using:
+                self._idle.wait()
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -175,8 +194,9 @@ class OsFileSystem:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, holder.encode(), 0)
+            with contextlib.suppress(OSError):  # on a full disk it is locked all the same
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, holder.encode(), 0)
         except BlockingIOError as error:
             who = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             os.close(descriptor)

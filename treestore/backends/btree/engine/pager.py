@@ -78,11 +78,12 @@ class Pager:
             self.budget = budget
             self._evict()
 
-    def forget(self, node: Node) -> None:
-        """Drop a node whose page was given up; readers that hold it are not disturbed."""
+    def discard(self, reference: int) -> None:
+        """Drop the node of this reference, if it is kept: its page was given up, or gets new content, whose checksum could
+        by chance be the same. Readers that hold the node are not disturbed."""
         with self._lock:
-            if self.nodes.get(node.reference) is node:
-                del self.nodes[node.reference]
+            node = self.nodes.pop(reference, None)
+            if node is not None:
                 self.cached_bytes -= node.cost
 
     def value(self, value: Value) -> bytes:

@@ -8,6 +8,7 @@ that replayed bulk loads link are reserved before anything is allocated; replayi
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -67,8 +68,9 @@ def apply(state: State, changes: list[TreeChange], lsn: int) -> tuple[State, Edi
 
 
 class Recovered(NamedTuple):
-    """What an opened store begins with. ``chain`` are the pages of the free list, ``free`` its runs, ``log_number`` the
-    last log file begun, ``replayed`` the number of groups replayed and ``dirty`` the bytes of nodes that they made."""
+    """What an opened store begins with. ``chain`` are the pages of the free list, ``free`` its runs, ``log_number`` the last
+    log file begun, ``replayed`` and ``replayed_bytes`` the number and size of the groups replayed and ``dirty`` the bytes of
+    nodes that they made."""
 
     data: File
     meta: Meta
@@ -79,20 +81,22 @@ class Recovered(NamedTuple):
     free: list[Run]
     log_number: int
     replayed: int
+    replayed_bytes: int
     dirty: int
 
 
-def create(fs: FileSystem, folder: str, meta: Meta | None = None) -> None:
-    """Make the files of a new, empty store (or of one with this meta page) in a folder that exists. A crash leaves either
-    no store or a whole one."""
+def empty_meta() -> Meta:
+    """The meta page of a new, empty store, with an id of its own."""
+    return Meta(store_id=os.urandom(16), generation=1, lsn=0, epoch=0, page_count=1, freelist=0, log=0, roots={})
+
+
+def create(fs: FileSystem, folder: str) -> None:
+    """Make the files of a new, empty store in a folder that exists. A crash leaves either no store or a whole one."""
     logs = os.path.join(folder, LOG_FOLDER)
     if not fs.exists(logs):
         fs.make_folder(logs)
     fs.sync_folder(folder)  # a store without its log folder would be no store
-    if meta is None:
-        meta = Meta(
-            store_id=os.urandom(16), generation=1, lsn=0, epoch=0, page_count=1, freelist=0, log=0, roots={}
-        )
+    meta = empty_meta()
     file = fs.open(os.path.join(folder, NEW_DATA), create=True)
     try:
         file.reserve(0, PAGE_SIZE)
@@ -168,12 +172,17 @@ def read_freelist(data: File, meta: Meta) -> tuple[list[Run], list[Run]]:
         free += runs
     if any(start < 1 or count < 1 or start + count > meta.page_count for start, count in free):
         raise Corrupted("data file: the free list names pages outside the file")
-    return free, chain
+    free.sort()
+    if any(start + count > following for (start, count), (following, _) in pairwise(free)):
+        raise Corrupted("data file: the free list names a page twice")
+    return coalesce(free), chain
 
 
 def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
     """The state after the last acknowledged group. Raises Corrupted (saying where), NotAStore, MigrationError."""
     path, logs = os.path.join(folder, DATA), os.path.join(folder, LOG_FOLDER)
+    if not fs.exists(logs):
+        raise Corrupted(f"the log folder {logs} is missing")
     fs.sync_folder(folder)
     fs.sync_folder(logs)
     data = fs.open(path)
@@ -181,10 +190,10 @@ def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
         data.sync()
         meta, slot = read_meta(data, path)
         free, chain = read_freelist(data, meta)
-        freelist = FreeList(coalesce(free), meta.page_count)
+        freelist = FreeList(free.copy(), meta.page_count)
         roots = {number: Root(reference, level, count) for number, (level, count, reference) in meta.roots.items()}
         state = State(meta.epoch, meta.lsn, roots, Pager(data, cache_bytes))
-        replayed = dirty = 0
+        replayed = replayed_bytes = dirty = 0
         for lsn, payload in read_log(fs, logs, meta.store_id, meta.lsn, meta.log):
             try:
                 changes = decode_changes(payload)
@@ -194,10 +203,11 @@ def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
             state, edit = apply(state, changes, lsn)
             freelist.give_up(state.epoch, edit.freed)
             replayed += 1
+            replayed_bytes += len(payload)
             dirty += edit.dirty
         files = begun_files(fs, logs, meta.store_id, meta.log)
         number = files[-1].number if files else meta.log
-        return Recovered(data, meta, slot, state, freelist, chain, coalesce(free), number, replayed, dirty)
+        return Recovered(data, meta, slot, state, freelist, chain, free, number, replayed, replayed_bytes, dirty)
     except BaseException:
         data.close()
         raise

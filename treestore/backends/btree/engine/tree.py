@@ -58,7 +58,7 @@ class Edit:
         """The new tree does not hold this node."""
         if node.page:
             self.freed.append((node.page, 1))
-            self.pager.forget(node)
+            self.pager.discard(node.reference)
         else:
             self.dirty -= node.cost
 

@@ -255,26 +255,32 @@ def _file_records(fs: FileSystem, store_id: bytes, log_file: LogFile, end: int |
 def _record_at(file: File, salt: int, offset: int) -> tuple[RecordHead | None, bytes]:
     """The whole record at an offset, if there is one."""
     head = decode_record(salt, file.read(offset, RECORD_HEADER))
-    if head is None:
-        return None, b""
-    if offset + head.size > file.size() + 8:
+    if head is None or offset + head.size > file.size() + 8:
         return None, b""
     payload = file.read(offset + RECORD_HEADER, head.length)
     return (head, payload) if head.fits(salt, payload) else (None, b"")
 
 
 def _later_batch(fs: FileSystem, store_id: bytes, log_file: LogFile, offset: int, lsn: int) -> int:
-    """The LSN of a whole record behind ``offset`` whose batch began after ``lsn``; 0 if there is none."""
+    """The LSN of a whole record behind ``offset`` whose batch began after ``lsn``; 0 if there is none.
+
+    Raises Corrupted where more bytes claim to be records than the file has: nothing that was ever written looks so.
+    """
     salt = log_salt(store_id, log_file.number)
     marker = log_marker(salt)
     file = fs.open(log_file.path)
     try:
+        claimed, size = 0, file.size()
         while window := file.read(offset, _SEARCH):
             at = window.find(marker)
             while at >= 0:
-                head, _ = _record_at(file, salt, offset + at)
-                if head is not None and head.batch > lsn and (offset + at - LOG_START) % 8 == 0:
-                    return head.lsn
+                head = decode_record(salt, file.read(offset + at, RECORD_HEADER))
+                if head is not None and offset + at + head.size <= size + 8 and (offset + at - LOG_START) % 8 == 0:
+                    claimed += head.size
+                    if claimed > 2 * size:
+                        raise Corrupted(f"log file {log_file.path}, byte {offset + at}: records that overlap each other")
+                    if head.batch > lsn and _record_at(file, salt, offset + at)[0] is not None:
+                        return head.lsn
                 at = window.find(marker, at + 1)
             if len(window) < _SEARCH:
                 break
