@@ -173,9 +173,10 @@ def test_a_version_is_read_by_its_id_or_is_the_one_in_effect_or_the_latest(store
         assert read("p", "a", version_id=version_id).text == version_id
 
 
-def test_documents_are_listed_in_order_in_pieces_without_the_deleted_ones(store: SyncStore) -> None:
+def test_documents_are_listed_in_order_in_pieces_without_the_deleted_ones(store: SyncStore, clock: SetClock) -> None:
     for policy_id in ("c", "a", "b", "Z", "é"):
         store.documents.store_document(policy_id, "1", manual())
+    clock.advance(seconds=1)
     store.documents.store_document("a", "2", manual(), description="second")
     store.documents.store_document("a", "3", manual())
     store.documents.delete_version("a", "3")

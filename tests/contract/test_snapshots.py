@@ -29,6 +29,7 @@ def test_a_snapshot_does_not_see_what_is_written_later(steady_store: SyncStore, 
         store.documents.store_document("p", "2", [node("newer")])
         store.documents.store_document("r", "1", [node("new")])
         store.documents.delete_document("q")
+        clock.advance(seconds=1)
 
         assert view.documents.get_document("p") == before
         assert view.documents.get_node("p", "a").text == "text of a"

@@ -73,10 +73,10 @@ def test_without_an_effective_date_a_version_is_in_effect_from_its_ingestion(sto
     assert as_of(store, START) is None, "what it held before is gone"
 
 
-def test_of_equal_dates_the_later_ingested_wins_then_the_greater_id(store: SyncStore, clock: SetClock) -> None:
+def test_of_equal_dates_the_later_ingested_wins(store: SyncStore, clock: SetClock) -> None:
     for version_id in ("b", "c", "a"):
         store.documents.store_document("p", version_id, manual(), effective_date=FIRST)
-    assert as_of(store, FIRST) == "c", "ingested at one moment: the greater id"
+    assert as_of(store, FIRST) == "a", "the last one, although the clock stood still"
     clock.advance(seconds=1)
     store.documents.store_document("p", "0", manual(), effective_date=FIRST)
     assert as_of(store, FIRST) == "0"
@@ -105,17 +105,18 @@ def test_as_known_earlier_only_what_was_ingested_by_then_counts(revised: SyncSto
 
 def test_as_known_earlier_with_the_effective_date_known_then(store: SyncStore, clock: SetClock) -> None:
     store.documents.store_document("p", "1", manual(), effective_date=FIRST)
+    ingested = clock.advance(days=1)
     store.documents.store_document("p", "2", manual(), effective_date=THIRD)
     corrected = clock.advance(days=10)
     changed = store.versions.set_effective_date("p", "2", SECOND)
 
-    assert (changed.effective_date, changed.updated_at, changed.ingested_at) == (SECOND, corrected, START)
-    for known_at, in_july in ((START, "1"), (corrected - MICROSECOND, "1"), (corrected, "2"), (None, "2")):
+    assert (changed.effective_date, changed.updated_at, changed.ingested_at) == (SECOND, corrected, ingested)
+    for known_at, in_july in ((ingested, "1"), (corrected - MICROSECOND, "1"), (corrected, "2"), (None, "2")):
         assert as_of(store, datetime(2026, 7, 1, tzinfo=UTC), known_at) == in_july
-    assert as_of(store, THIRD, START) == "2"
+    assert as_of(store, THIRD, ingested) == "2"
     assert [(fact.kind, fact.recorded_at, fact.effective_date) for fact in changed.facts] == [
-        ("ingested", START, None),
-        ("effective", START, THIRD),
+        ("ingested", ingested, None),
+        ("effective", ingested, THIRD),
         ("effective", corrected, SECOND),
     ]
     assert store.versions.get("p", "2") == changed
@@ -196,14 +197,37 @@ def test_facts_are_appended_and_never_overwritten(store: SyncStore, clock: SetCl
         seen = facts
 
 
+def test_a_clock_that_goes_back_does_not_make_a_later_ingestion_an_earlier_one(store: SyncStore, clock: SetClock) -> None:
+    store.documents.store_document("p", "b", manual())
+    clock.advance(days=-1)
+    for number, version_id in enumerate(("c", "a", "b"), start=1):
+        store.documents.store_document("p", version_id, [node(f"of {number}")])
+        assert store.versions.latest("p").version_id == version_id
+        assert store.versions.get("p", version_id).ingested_at == START + number * MICROSECOND
+        assert as_of(store, START + DAY) == version_id
+    assert [version.version_id for version in store.versions.list("p")] == ["c", "a", "b"]
+    store.documents.store_document("q", "1", manual())
+    assert store.versions.latest("q").ingested_at == START - DAY, "each policy has a time of its own"
+
+
+def test_a_version_stored_while_the_clock_is_behind_a_deleted_one(store: SyncStore, clock: SetClock) -> None:
+    store.documents.store_document("p", "1", manual())
+    store.documents.delete_version("p", "1")
+    clock.advance(days=-1)
+    store.documents.store_document("p", "2", manual())
+    assert store.versions.get("p", "2").ingested_at > START
+    store.documents.store_document("p", "1", manual())
+    assert store.versions.latest("p").version_id == "1"
+
+
 def test_a_clock_that_goes_back_does_not_turn_a_version_back(store: SyncStore, clock: SetClock) -> None:
     store.documents.store_document("p", "1", manual())
     clock.advance(days=-1)
     store.versions.set_effective_date("p", "1", FIRST)
     store.documents.store_document("p", "1", [node("new")])
     version = store.versions.get("p", "1")
-    assert version.updated_at == version.ingested_at == START
-    assert [fact.recorded_at for fact in version.facts] == [START, START, START]
+    assert version.updated_at == version.ingested_at == START + MICROSECOND
+    assert [fact.recorded_at for fact in version.facts] == [START, START, START + MICROSECOND]
 
 
 def test_list_latest_and_get(revised: SyncStore, clock: SetClock) -> None:

@@ -123,12 +123,15 @@ class Documents(Repository[D]):
         given = msgspec.structs.replace(given, **columns.content(derived, kept_pages))
         yield from take_turn(given.policy_id)
         for _ in range(facts.ATTEMPTS):
-            before = yield from ask(Get(Version, (given.policy_id, given.version_id)))
+            before, ingestions = yield from ask_all(
+                Get(Version, (given.policy_id, given.version_id)),
+                Scan(Version, (given.policy_id,), index="ingested", reverse=True, limit=1),
+            )
             live = before is not None and before.deleted_at is None
             write: Put | ReplaceVersion | None
             if before is None or not live or before.tree_hash != given.tree_hash:
-                row = facts.ingested(given, before, self._clock())
-                write = ReplaceVersion(row, derived, kept_pages)
+                now = facts.after_all(ingestions, self._clock())
+                write = ReplaceVersion(facts.ingested(given, before, now), derived, kept_pages)
             else:
                 write = None if facts.same(given, before) else Put(facts.described(given, before, self._clock()))
             if write is not None:

@@ -6,7 +6,8 @@ one is refused, reads again and decides again.
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -35,6 +36,17 @@ def contended(policy_id: str, version_id: str | None) -> Conflict:
     """The error of a verb that gave up."""
     version = "" if version_id is None else f" version {version_id!r}"
     return Conflict(f"policy {policy_id!r}{version} was changed by others {ATTEMPTS} times in a row; try again later")
+
+
+_TICK = timedelta(microseconds=1)
+
+
+def after_all(ingestions: Sequence[Version], now: datetime) -> datetime:
+    """The time of an ingestion that happens now: later than those of ``ingestions``, even if the clock stands or went back.
+
+    The latest version of a policy is the one that was stored last, whatever the clock says.
+    """
+    return max([now, *(version.ingested_at + _TICK for version in ingestions)])
 
 
 def ingested(given: Version, before: Version | None, now: datetime) -> Version:
