@@ -460,3 +460,10 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(InvalidInput, match="can't be read: Permission denied") as caught:
         pageindex.read(file)
     assert isinstance(caught.value.__cause__, PermissionError)
+
+
+@pytest.mark.parametrize("wrong", [5, None, {"structure": []}, []])
+def test_only_a_document_is_written(wrong: Any) -> None:
+    for write in (pageindex.write, pageindex.dumps):
+        with pytest.raises(InvalidInput, match=r"^document: must be a Document, as get_document gives it, not "):
+            write(wrong)

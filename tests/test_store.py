@@ -10,14 +10,14 @@ import textwrap
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 
 import treestore
 from tests.clock import SetClock
 from tests.contract.samples import manual, node
-from treestore import AsyncDriver, Closed, InvalidInput, NotAStore, Settings, TreeStore, Unavailable
+from treestore import AsyncDriver, Closed, InvalidInput, NoStore, NotAStore, Settings, TreeStore, Unavailable
 from treestore.repositories.documents import Documents
 from treestore.repositories.plan import verb
 from treestore.repositories.versions import Versions
@@ -299,7 +299,69 @@ def test_importing_treestore_loads_no_store_and_no_command_line() -> None:
     assert ran.stdout == "[]\nFalse\n"
 
 
+def test_settings_that_are_none_are_refused() -> None:
+    wrong: Any = {"url": "memory://"}
+    for opening in (treestore.open_sync, treestore.open):
+        with pytest.raises(InvalidInput, match=r"^settings: must be treestore.Settings\(...\), not a dict$"):
+            opening("memory://", settings=wrong)
+
+
+def test_a_store_that_is_not_opened_yet_says_how_to_open_it() -> None:
+    opening: Any = treestore.open("memory://")
+    with pytest.raises(AttributeError, match=r"'documents'.*async with treestore.open\(...\)"):
+        _ = opening.documents
+
+
+def test_a_closed_store_can_not_be_entered_again(url: str) -> None:
+    with treestore.open_sync(url) as store, store.snapshot() as view:
+        pass
+    for closed in (store, view):
+        with pytest.raises(Closed), closed:
+            pass
+
+
+@pytest.mark.parametrize("inside", [".", "copy", "wal", "wal/copy", "../link/copy", "../store"])
+def test_a_backup_into_the_store_itself_is_refused(tmp_path: Path, inside: str) -> None:
+    folder = tmp_path / "store"
+    (tmp_path / "link").symlink_to(folder)
+    with treestore.open_sync(f"btree:///{folder}") as store:
+        before = sorted(folder.rglob("*"))
+        with pytest.raises(InvalidInput, match=r"^folder: .* lies in the folder of the store itself") as caught:
+            store.backup(f"{folder}/{inside}")
+        assert caught.value.field == "folder"
+        assert sorted(folder.rglob("*")) == before
+        assert store.folder == str(folder)
+        assert store.backup(tmp_path / "store2") > 0, "a name that begins alike is another folder"
+
+
+def test_the_place_of_a_store_does_not_move_with_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with treestore.open_sync("btree:///store") as store:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert store.folder == str(tmp_path / "store")
+        assert not store.holds("store")
+        assert store.holds("../store/data")
+
+
+def test_no_store_and_something_else_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("absent", "empty"):
+        with pytest.raises(NoStore):
+            treestore.open_sync(f"btree:///{tmp_path / name}", create=False)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "letter").touch()
+    for name in ("file", "folder"):
+        for create in (False, True):
+            with pytest.raises(NotAStore) as caught:
+                treestore.open_sync(f"btree:///{tmp_path / name}", create=create)
+            assert not isinstance(caught.value, NoStore)
+
+
 def test_what_is_exported_exists_and_is_documented() -> None:
     for name in treestore.__all__:
         found = getattr(treestore, name)
-        assert name.startswith("__") or found.__doc__, name
+        assert name.startswith("__") or (get_origin(found) or found).__doc__, name

@@ -41,6 +41,41 @@ async def use() -> None:
     reveal_type(await treestore.open())
 """
 
+USER = """
+from datetime import date
+from typing import Any
+import treestore
+
+
+def titles(store: treestore.SyncTreeStore, policy: str) -> list[str]:
+    return [node.title for node in store.documents.get_outline(policy)]
+
+
+async def in_effect(store: treestore.AsyncTreeStore, policy: str, day: date) -> str:
+    version = await store.versions.get_version_as_of(policy, day)
+    return version.version_id
+
+
+async def exported(store: treestore.AsyncTreeStore, policy: str) -> dict[str, Any]:
+    async with store.snapshot() as view:
+        return treestore.pageindex.write(await view.documents.get_document(policy))
+
+
+def main() -> None:
+    settings = treestore.Settings(cache_size_mb=64)
+    with treestore.open_sync("memory://", settings=settings) as store:
+        result = store.documents.store_document("p", "1", [{"node_id": "a", "title": "A"}], tags=["x"])
+        print(result.outcome, titles(store, "p"), store.check().ok)
+
+
+async def async_main() -> None:
+    async with treestore.open() as store:
+        print(await in_effect(store, "p", date(2026, 1, 1)), await exported(store, "p"))
+    opened: treestore.AsyncTreeStore = await treestore.open("memory://")
+    await opened.close()
+"""
+"""A program as a user writes it, who names both faces in signatures."""
+
 EXPECTED = [
     '6: note: Revealed type is "treestore.store.TreeStore[treestore.repositories.plan.SyncDriver]"',
     '7: note: Revealed type is "treestore.records.Node"',
@@ -69,8 +104,11 @@ EXPECTED = [
 def test_both_faces_have_their_own_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
+    user = tmp_path / "user.py"
+    user.write_text(USER)
     monkeypatch.chdir(ROOT)
-    out, err, _ = api.run(["--strict", "--no-pretty", "--cache-dir", str(tmp_path / "cache"), str(program)])
+    out, err, _ = api.run(["--strict", "--no-pretty", "--cache-dir", str(tmp_path / "cache"), str(program), str(user)])
     assert err == ""
+    assert [line for line in out.splitlines() if "user.py:" in line] == []
     said = [line.split("program.py:", 1)[1] for line in out.splitlines() if "program.py:" in line]
     assert [line[: len(expected)] for line, expected in zip(said, EXPECTED, strict=True)] == EXPECTED

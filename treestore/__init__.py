@@ -20,6 +20,7 @@ from treestore.errors import (
     InvalidInput,
     Locked,
     MigrationError,
+    NoStore,
     NotAStore,
     NotFound,
     OutcomeUnknown,
@@ -42,12 +43,13 @@ from treestore.records import (
     Version,
 )
 from treestore.repositories.plan import AsyncDriver, SyncDriver
-from treestore.store import Snapshot, TreeStore, open, open_sync  # noqa: A004 - as in gzip.open
+from treestore.store import AsyncTreeStore, Snapshot, SyncTreeStore, TreeStore, open, open_sync  # noqa: A004 - as in gzip.open
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AsyncDriver",
+    "AsyncTreeStore",
     "CheckReport",
     "Closed",
     "Conflict",
@@ -61,6 +63,7 @@ __all__ = [
     "InvalidInput",
     "Locked",
     "MigrationError",
+    "NoStore",
     "Node",
     "NotAStore",
     "NotFound",
@@ -73,6 +76,7 @@ __all__ = [
     "StoreResult",
     "StoreStats",
     "SyncDriver",
+    "SyncTreeStore",
     "TreeStore",
     "TreestoreError",
     "Unavailable",

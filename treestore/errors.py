@@ -108,3 +108,9 @@ class NotAStore(TreestoreError):
     """The place that the URL names holds something else than a treestore."""
 
     code = "not_a_store"
+
+
+class NoStore(NotAStore):
+    """The place that the URL names is empty, and the store was not to be made."""
+
+    code = "no_store"

@@ -305,7 +305,9 @@ def _merged(orders: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 
 def write(document: Document) -> Json:
     """The document as PageIndex JSON, equal to what was read. One that was stored without an envelope takes the pdf shape,
-    with its policy's id as ``doc_name``."""
+    with its policy's id as ``doc_name``. Raises InvalidInput for what is no document."""
+    if not isinstance(document, Document):
+        raise InvalidInput(f"must be a Document, as get_document gives it, not {shown(document)}", field="document")
     envelope = document.version.pageindex
     if envelope is None:
         envelope = Envelope(

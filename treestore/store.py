@@ -1,6 +1,6 @@
 """Opening a store by its URL, and the store itself: repositories on a backend, with one of two faces.
 
-``TreeStore[SyncDriver]`` answers at once, ``TreeStore[AsyncDriver]`` gives awaitables; apart from that they are the same.
+A :data:`SyncTreeStore` answers at once, an :data:`AsyncTreeStore` gives awaitables; apart from that they are the same.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, TypeVar, overload
 
 from treestore.backends.protocol import Backend, SyncBackend
 from treestore.config import Settings, masked
-from treestore.errors import InvalidInput
+from treestore.errors import Closed, InvalidInput, NoStore, NotAStore
 from treestore.operations import Backup, Check, Compact, Stats
 from treestore.records import CheckReport, StoreStats
 from treestore.repositories.documents import Documents
@@ -53,6 +53,12 @@ class Opening(AbstractAsyncContextManager[C], Generic[C]):
         if self._opened is not None:
             await self._opened.close()
 
+    if not TYPE_CHECKING:  # a type checker says by itself that there is no such attribute
+
+        def __getattr__(self, name: str) -> Never:
+            how = "use 'async with treestore.open(...) as store', and likewise for a snapshot, or await it"
+            raise AttributeError(f"no {name!r} yet, this is still to be opened: {how}")
+
 
 class _Opened(Repository[D]):
     """What a store and a snapshot have in common: repositories to read from, counts, and an end."""
@@ -61,6 +67,7 @@ class _Opened(Repository[D]):
         super().__init__(driver)
         self.documents: Documents[D] = Documents(driver)
         self.versions: Versions[D] = Versions(driver)
+        self._closed = False
 
     @verb
     def stats(self) -> Plan[StoreStats]:
@@ -77,11 +84,14 @@ class _Opened(Repository[D]):
         From then on every verb raises Closed.
         """
         driver = self._driver
+        self._closed = True
         return driver.backend.close_now() if isinstance(driver, SyncDriver) else driver.backend.close()
 
     def __enter__(self: _Sync) -> _Sync:
         if not isinstance(self._driver, SyncDriver):
             raise TypeError("this face is asynchronous: use it under 'async with'")
+        if self._closed:
+            raise Closed("it is closed; open it again")
         return self
 
     def __exit__(
@@ -101,8 +111,13 @@ class Snapshot(_Opened[D]):
 class TreeStore(_Opened[D]):
     """A store of versioned trees. ``documents`` and ``versions`` hold its verbs.
 
-    Made by :func:`open` or :func:`open_sync`. Threads and tasks may share one.
+    Made by :func:`open` or :func:`open_sync`. Threads and tasks may share one. ``folder`` is where it lies, as an absolute
+    path without links; ``None`` for a store in memory.
     """
+
+    def __init__(self, driver: D, folder: str | None = None) -> None:
+        super().__init__(driver)
+        self.folder = None if folder is None else os.path.realpath(folder)
 
     @overload
     def snapshot(self: TreeStore[SyncDriver]) -> Snapshot[SyncDriver]: ...
@@ -129,15 +144,31 @@ class TreeStore(_Opened[D]):
     def backup(self, folder: str | os.PathLike[str]) -> Plan[int]:
         """Copy one committed moment of the store to a new folder, while it is in use. Returns the copy's size in bytes.
 
-        Raises InvalidInput if the folder is not empty, Unavailable if it can't be written and for a store in memory.
+        Raises InvalidInput if the folder is not empty or lies in the store's own, Unavailable if it can't be written and for
+        a store in memory.
         """
-        path = os.fspath(folder) if isinstance(folder, os.PathLike) else folder
-        return (yield from ask(Backup(rules.check_text(path, "folder"))))
+        path = rules.check_text(os.fspath(folder) if isinstance(folder, os.PathLike) else folder, "folder")
+        if self.holds(path):
+            rule = f"{rules.shown_path(path)} lies in the folder of the store itself; name one outside of it"
+            raise InvalidInput(rule, field="folder")
+        return (yield from ask(Backup(path)))
 
     @verb
     def compact(self) -> Plan[int]:
         """Rewrite the store without its free space. Returns the number of bytes given back."""
         return (yield from ask(Compact()))
+
+
+    def holds(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a path is the store's folder or lies in it: nothing but the store may write there."""
+        return self.folder is not None and os.path.commonpath([self.folder, os.path.realpath(path)]) == self.folder
+
+
+SyncTreeStore = TreeStore[SyncDriver]
+"""A store whose verbs return their results: what :func:`open_sync` gives."""
+
+AsyncTreeStore = TreeStore[AsyncDriver]
+"""A store whose verbs are awaited: what :func:`open` gives."""
 
 
 def utc_now() -> datetime:
@@ -147,7 +178,7 @@ def utc_now() -> datetime:
 
 def open(  # noqa: A001 - the name that a module of stores should have, as in gzip.open and dbm.open
     url: str | None = None, *, settings: Settings | None = None, clock: Clock | None = None, create: bool = True
-) -> Opening[TreeStore[AsyncDriver]]:
+) -> Opening[AsyncTreeStore]:
     """Open a store under asyncio: ``async with treestore.open(url) as store``, or ``store = await treestore.open(url)``.
 
     ``url``: ``btree:///relative/folder``, ``btree:////absolute/folder`` (a path as it is, nothing in it is decoded) or
@@ -155,11 +186,12 @@ def open(  # noqa: A001 - the name that a module of stores should have, as in gz
     ``clock`` gives the present moment (naive means UTC), by default the machine's. ``create=False`` refuses a folder that
     holds no store yet.
 
-    Opening raises InvalidInput for a wrong URL or setting, NotAStore, MigrationError, Locked, Unavailable or Corrupted.
+    Opening raises InvalidInput for a wrong URL or setting, NoStore, NotAStore, MigrationError, Locked, Unavailable or
+    Corrupted.
     """
     chosen, place, now = _prepare(url, settings, clock)
 
-    async def start() -> TreeStore[AsyncDriver]:
+    async def start() -> AsyncTreeStore:
         # Recovery may read a long log, so it has a thread of its own. If the caller is cancelled meanwhile, the store is
         # closed as soon as it is open: nobody else could, and it would hold its lock for ever.
         opening = asyncio.ensure_future(asyncio.to_thread(_backend, place, chosen, now, create))
@@ -168,17 +200,17 @@ def open(  # noqa: A001 - the name that a module of stores should have, as in gz
         except asyncio.CancelledError:
             opening.add_done_callback(_close_unclaimed)
             raise
-        return TreeStore(AsyncDriver(backend, now))
+        return TreeStore(AsyncDriver(backend, now), place)
 
     return Opening(start)
 
 
 def open_sync(
     url: str | None = None, *, settings: Settings | None = None, clock: Clock | None = None, create: bool = True
-) -> TreeStore[SyncDriver]:
+) -> SyncTreeStore:
     """Open a store for callers without an event loop: a context manager, or close it yourself. As :func:`open`."""
     chosen, place, now = _prepare(url, settings, clock)
-    return TreeStore(SyncDriver(_backend(place, chosen, now, create), now))
+    return TreeStore(SyncDriver(_backend(place, chosen, now, create), now), place)
 
 
 class _BothFaces(Backend, SyncBackend, Protocol):
@@ -187,6 +219,8 @@ class _BothFaces(Backend, SyncBackend, Protocol):
 
 def _prepare(url: str | None, settings: Settings | None, clock: Clock | None) -> tuple[Settings, str | None, Clock]:
     """The settings, the folder that the URL names (None: in memory) and the clock."""
+    if not isinstance(settings, Settings | None):
+        raise InvalidInput(f"must be treestore.Settings(...), not {rules.shown(settings)}", field="settings")
     chosen = Settings.from_environment() if settings is None else settings
     place = _folder(chosen.url if url is None else url)
     return chosen, place, utc_now if clock is None else _checked_clock(clock)
@@ -217,7 +251,17 @@ def _backend(folder: str | None, settings: Settings, clock: Clock, create: bool)
         return MemoryBackend(settings)
     from treestore.backends.btree.backend import BtreeBackend
 
-    return BtreeBackend.open(folder, settings, clock, create=create)
+    try:
+        return BtreeBackend.open(folder, settings, clock, create=create)
+    except NotAStore as error:
+        if create or not _vacant(folder):
+            raise
+        raise NoStore(str(error)) from error
+
+
+def _vacant(folder: str) -> bool:
+    """Whether there is nothing at all where a store is looked for."""
+    return not os.path.lexists(folder) or (os.path.isdir(folder) and not os.listdir(folder))
 
 
 def _close_unclaimed(opening: asyncio.Future[_BothFaces]) -> None:
