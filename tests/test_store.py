@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 import pytest
 
@@ -359,9 +359,3 @@ def test_no_store_and_something_else_are_told_apart(tmp_path: Path) -> None:
             with pytest.raises(NotAStore) as caught:
                 treestore.open_sync(f"btree:///{tmp_path / name}", create=create)
             assert not isinstance(caught.value, NoStore)
-
-
-def test_what_is_exported_exists_and_is_documented() -> None:
-    for name in treestore.__all__:
-        found = getattr(treestore, name)
-        assert name.startswith("__") or (get_origin(found) or found).__doc__, name
