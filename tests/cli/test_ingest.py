@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+import treestore as package
 from tests.cli.command import SHIPPED_FILES, Command, Files, node
 
 
@@ -58,6 +60,58 @@ def test_what_is_said_of_a_version_is_kept(treestore: Command, files: Files) -> 
     assert version["effective_date"] == "2026-03-01T00:00:00Z"
     assert (version["description"], version["created_by"], version["source_url"]) == ("as revised", "me", "https://example.org/p")
     assert (version["tags"], version["metadata"]) == (["a", "b"], {"k": "v=w", "empty": ""})
+
+
+def test_what_no_option_says_stays(treestore: Command, files: Files) -> None:
+    said = ["--effective-date", "2026-03-01", "--description", "as revised", "--created-by", "me", "--tag", "a"]
+    path = files.document(node())
+    treestore.done("ingest", path, *said, "--metadata", "k=v", "--source-url", "https://example.org/p")
+    (first,) = treestore.done("versions", "policy", "--json").json
+    assert treestore.done("ingest", path).out.startswith("unchanged")
+    assert treestore.done("ingest", path, "--description", "again").out.startswith("replaced")
+    (second,) = treestore.done("versions", "policy", "--json").json
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"description", "updated_at", "revision"}
+    files.document(node(title="other"))
+    assert treestore.done("ingest", path, "--description", "").out.startswith("replaced")
+    (third,) = treestore.done("versions", "policy", "--json").json
+    assert (third["description"], third["tags"], third["metadata"]) == ("", ["a"], {"k": "v"})
+    treestore.done("delete", "policy", "--yes")
+    treestore.done("ingest", path)
+    (revived,) = treestore.done("versions", "policy", "--json").json
+    assert (revived["tags"], revived["metadata"], revived["effective_date"]) == ([], None, None)
+
+
+def test_what_a_program_said_of_a_version_stays(treestore: Command, files: Files) -> None:
+    path = files.document(node())
+    document = package.pageindex.read(path)
+    with package.open_sync(treestore.url) as store:
+        store.documents.store_document(
+            "policy",
+            "1",
+            document.nodes,
+            pageindex=document.envelope,
+            pageindex_doc_id="pi-1",
+            pdf_sha256="0" * 64,
+            tree_validated_by="somebody",
+            tree_validated_at=date(2026, 1, 2),
+            revision_date=date(2026, 1, 1),
+        )
+    assert treestore.done("ingest", path).out.startswith("unchanged")
+
+
+def test_the_id_of_a_workspace_goes_with_its_file(treestore: Command, files: Files) -> None:
+    workspace = files.document(node(), id="pi-1", path="p.pdf", name="w.json")
+    treestore.done("ingest", workspace, "--policy", "policy")
+    treestore.done("ingest", files.document(node()))
+    assert treestore.done("versions", "policy", "--json").json[0]["pageindex_doc_id"] == ""
+
+
+@pytest.mark.parametrize(("url", "status"), [("nonsense", 2), ("btree://x", 2)])
+def test_an_error_of_the_store_is_said_once(treestore: Command, files: Files, url: str, status: int) -> None:
+    paths = [files.document(node(), name="a.json"), files.text("", "bad.json"), files.document(node(), name="b.json")]
+    said = treestore.refused(status, "ingest", *paths, "--store", url)
+    assert said.startswith("url: ")
 
 
 def test_json_names_file_and_outcome(treestore: Command, files: Files) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,7 +94,65 @@ def test_a_full_disk_under_stdout_is_one_line(treestore: Command, unbuffered: st
     with open("/dev/full", "wb") as full:
         ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environ, check=False)
     assert ran.returncode == 1
-    assert ran.stderr.decode() == "treestore: No space left on device\n"
+    assert ran.stderr.decode() == "treestore: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("verb", ["", "ingest"])
+def test_a_help_text_that_can_not_be_printed_is_one_line(verb: str) -> None:
+    command = [*PROGRAM, *verb.split(), "-h"]
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (ran.returncode, ran.stderr) == (1, b"treestore: cannot write to standard output: No space left on device\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert ran.returncode != 0
+    assert ran.stderr == b""
+
+
+def closed(*descriptors: int) -> Callable[[], None]:
+    """Closes these streams in a process that is about to run the command."""
+    def close() -> None:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    return close
+
+
+@pytest.mark.parametrize("missing", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+def test_streams_that_are_closed(treestore: Command, missing: tuple[int, ...]) -> None:
+    command = [*PROGRAM, "--store", treestore.url]
+    streams: dict[str, Any] = {"stdin": None, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60}
+    for arguments, status in (["ingest", str(LECTURES)], 0), (["tree", "four-lectures"], 0), (["tree", "nope"], 1):
+        ran = subprocess.run([*command, *arguments], preexec_fn=closed(*missing), check=False, **streams)
+        assert ran.returncode == status
+        assert bool(ran.stderr) == (status != 0 and 2 not in missing)
+        assert bool(ran.stdout) == (status == 0 and 1 not in missing)
+    delete = [*command, "delete", "four-lectures"]
+    ran = subprocess.run(delete, preexec_fn=closed(*{0, *missing}), check=False, **streams)
+    assert ran.returncode == 2
+    assert b"say --yes to do it" in ran.stderr or 2 in missing
+    assert treestore.done("check").out.startswith("sound: ")
+    assert len(treestore.done("documents", "--json").json) == 1
+
+
+def test_what_the_library_logs_reaches_no_user(treestore: Command) -> None:
+    script = """
+import logging, sys, treestore
+from treestore.cli.app import main
+
+def opened(*args, **kwargs):
+    logging.getLogger("treestore.btree").warning("said by the library")
+    return original(*args, **kwargs)
+
+original, treestore.open_sync = treestore.open_sync, opened
+main(["--store", "memory://", "documents", "--json"])
+"""
+    for debug, said in (("", ""), ("1", "said by the library\n")):
+        environ = {**os.environ, "TREESTORE_DEBUG": debug}
+        ran = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "[]\n", said)
 
 
 def test_debug_shows_where(treestore: Command) -> None:
@@ -130,6 +191,22 @@ def test_a_terminal_gets_colours_and_titles_that_fit(treestore: Command, files: 
     assert len(first.replace("\x1b[36m", "").replace("\x1b[0m", "")) <= 60
     assert "…  [pages 1-2]" in first
     assert "\\x1b[31mred" in second
+
+
+@pytest.mark.parametrize("columns", [20, 60, 80, 100, 200])
+def test_each_row_of_a_table_is_one_line_of_a_terminal(treestore: Command, files: Files, columns: int) -> None:
+    path = files.document(node("n" * 100, title="t" * 300))
+    treestore.done("ingest", path, "--policy", "p" * 100, "--version", "v" * 50, "--description", "d" * 300)
+    treestore.done("ingest", path, "--policy", "leave", "--effective-date", "2026-03-01T12:34:56")
+    for verb in (["documents"], ["versions", "p" * 100], ["children", "p" * 100]):
+        status, shown = in_terminal("--store", treestore.url, *verb, columns=columns)
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+        assert (status, len(lines)) == (0, 3 if verb == ["documents"] else 2)
+        assert max(map(len, lines)) <= columns
+        if columns >= 80 and verb == ["documents"]:
+            assert lines[1].split()[2].startswith("2026-03-01")
+            assert re.search(r"…  1 +1\b", lines[1]), "the counts are seen"
+    assert f"{'p' * 100}  {'v' * 50}" in treestore.process("documents").out
 
 
 def test_a_terminal_sees_progress_and_the_pipe_does_not(treestore: Command) -> None:

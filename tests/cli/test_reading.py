@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -71,7 +73,54 @@ def test_export_to_a_file(lectures: Command, tmp_path: Path) -> None:
     target = tmp_path / "exported.json"
     assert lectures.done("export", "L", "--output", target).out == ""
     assert json.loads(target.read_text(encoding="utf-8")) == json.loads(LECTURES.read_text(encoding="utf-8"))
-    assert "exported.json" in lectures.refused(1, "export", "L", "--output", tmp_path / "missing" / "exported.json")
+    assert lectures.done("export", "L", "--json").json == json.loads(target.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("place", ["missing/exported.json", ".", "file/exported.json", "x" * 300])
+def test_an_export_that_can_not_be_written_names_its_place(lectures: Command, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    target = tmp_path / place
+    assert lectures.refused(1, "export", "L", "--output", target).startswith(f"cannot write {target}: ")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_export_that_fails_leaves_the_file_as_it_was(
+    lectures: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "exported.json"
+    target.write_text("kept")
+
+    def fail(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr("treestore.cli.output.os.fchmod", fail)
+        said = lectures("export", "L", "--output", target)
+    assert (said.status, said.err) == (1, f"treestore: cannot write {target}: No space left on device\n")
+    assert target.read_text() == "kept"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["exported.json"]
+
+
+def test_an_export_takes_the_place_of_a_file_behind_a_link(lectures: Command, tmp_path: Path) -> None:
+    file, link = tmp_path / "file.json", tmp_path / "link.json"
+    file.write_text("old")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    lectures.done("export", "L", "--output", link)
+    assert link.is_symlink()
+    assert json.loads(file.read_text(encoding="utf-8")) == json.loads(LECTURES.read_text(encoding="utf-8"))
+    assert file.stat().st_mode & 0o777 == 0o640
+    lectures.done("export", "L", "--output", "/dev/null")
+    assert "cannot write /dev/full: No space left on device" in lectures.refused(1, "export", "L", "--output", "/dev/full")
+
+
+def test_an_export_into_the_store_is_refused(lectures: Command) -> None:
+    before = {path: path.read_bytes() for path in lectures.store.rglob("*") if path.is_file() and path.name != "LOCK"}
+    for place in ("data", "exported.json", "wal/exported.json"):
+        said = lectures.refused(2, "export", "L", "--output", lectures.store / place)
+        assert said.startswith("--output ")
+        assert "lies in the folder of the store" in said
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_versions_are_chosen(treestore: Command, files: Files) -> None:
@@ -96,9 +145,12 @@ def test_versions_are_chosen(treestore: Command, files: Files) -> None:
         (["node", "L", "a\0b"], 2, "must not contain NUL"),
         (["node", "L", "x" * 101], 2, "is 101 characters long"),
         (["tree", ""], 2, "policy_id: must not be empty"),
-        (["tree", "L", "--depth", "-1"], 2, "max_depth: must be from 0"),
+        (["tree", "L", "--depth", "-1"], 2, "Invalid value for '--depth'"),
         (["tree", "L", "--depth", "x"], 2, "Invalid value for '--depth'"),
-        (["documents", "--limit", "0"], 2, "limit: must be from 1"),
+        (["tree", "L", "--depth", str(2**31)], 2, "Invalid value for '--depth'"),
+        (["documents", "--limit", "-1"], 2, "Invalid value for '--limit'"),
+        (["documents", "--limit", "1000001"], 2, "Invalid value for '--limit'"),
+        (["documents", "--limit", "0"], 2, "Invalid value for '--limit'"),
         (["tree"], 2, "Missing argument 'POLICY' (see 'treestore tree --help')"),
         (["node", "L"], 2, "Missing argument 'NODE'"),
         (["dance"], 2, "No such command 'dance'"),

@@ -26,7 +26,10 @@ def test_stats_and_check(filled: Command) -> None:
     figures = filled.done("stats", "--json").json
     assert (figures["documents"], figures["versions"], figures["nodes"]) == (1, 1, 3)
     assert figures["size_bytes"] > 0
-    assert filled.done("check").out.startswith("sound: ")
+    said = filled.done("check").out
+    assert said.startswith("sound: ")
+    assert ", 1 leaf page" in said or " leaf pages, " in said
+    assert " 1 version, 3 nodes" in said
     assert filled.done("check", "--json").json["ok"] is True
 
 
@@ -55,6 +58,13 @@ def test_backup_is_a_store(filled: Command, tmp_path: Path) -> None:
     assert str(copy) in filled.refused(2, "backup", copy)
 
 
+@pytest.mark.parametrize("place", [".", "copy", "wal/copy"])
+def test_a_backup_into_the_store_is_refused(filled: Command, place: str) -> None:
+    before = sorted(filled.store.rglob("*"))
+    assert "lies in the folder of the store itself" in filled.refused(2, "backup", filled.store / place)
+    assert sorted(filled.store.rglob("*")) == before
+
+
 def test_compact(filled: Command) -> None:
     filled.done("delete", "policy", "--yes")
     assert filled.done("compact", "--json").json["freed_bytes"] >= 0
@@ -66,10 +76,13 @@ READING = (
 )
 
 
+@pytest.mark.parametrize("exists", [False, True], ids=["absent", "empty"])
 @pytest.mark.parametrize("command", READING.split(","))
-def test_only_ingest_makes_a_store(treestore: Command, command: str) -> None:
+def test_only_ingest_makes_a_store(treestore: Command, command: str, exists: bool) -> None:
+    if exists:
+        treestore.store.mkdir()
     assert treestore.refused(1, *command.split()) == f"there is no store at {treestore.store}"
-    assert not treestore.store.exists()
+    assert not (treestore.store / "data").exists()
 
 
 def test_a_folder_that_is_no_store_is_left_alone(treestore: Command, files: Files) -> None:
@@ -77,13 +90,14 @@ def test_a_folder_that_is_no_store_is_left_alone(treestore: Command, files: File
     (treestore.store / "letter.txt").write_text("dear")
     path = files.document(node())
     assert "letter.txt" in treestore.refused(2, "ingest", path)
-    assert "letter.txt" in treestore.refused(1, "documents")
+    assert "letter.txt" in treestore.refused(2, "documents")
     assert [entry.name for entry in treestore.store.iterdir()] == ["letter.txt"]
 
 
 def test_a_file_is_no_store(treestore: Command, files: Files) -> None:
     treestore.store.write_text("dear")
-    assert str(treestore.store) in treestore.refused(2, "ingest", files.document(node()))
+    for verb in (["ingest", files.document(node())], ["documents"], ["check"]):
+        assert str(treestore.store) in treestore.refused(2, *verb)
     assert treestore.store.read_text() == "dear"
 
 

@@ -19,7 +19,10 @@ def _settings() -> None:
 
 @app.command()
 def show(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
-    """Show each setting, its value with passwords masked, and where the value comes from."""
+    """Show each setting and where its value comes from.
+
+    Passwords are masked.
+    """
     from treestore import config
 
     url = store_url(context, store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,16 +13,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from treestore.cli.options import Json, Store, parse_date, refuse, store_url
-from treestore.cli.output import printable, say, write, write_json
-from treestore.errors import InvalidInput, NotAStore, TreestoreError
+from treestore.cli.output import counted, printable, say, write, write_json
+from treestore.errors import InvalidInput, NoStore, NotFound, TreestoreError
 
 if TYPE_CHECKING:
     from treestore.pageindex import PageIndexDocument
     from treestore.records import StoreResult
-    from treestore.repositories.plan import SyncDriver
-    from treestore.store import TreeStore
+    from treestore.store import SyncTreeStore
 
 _SUFFIX = "_structure"  # what PageIndex appends to the name of the document
+
+
+_KEPT = (
+    "pdf_sha256",
+    "markdown_ptr",
+    "tree_json_ptr",
+    "source_url",
+    "revision_date",
+    "tree_validated_by",
+    "tree_validated_at",
+    "metadata",
+    "description",
+    "created_by",
+    "tags",
+)
+"""The columns of a version that stay as they are where no option gives them anew. So does the effective date."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,7 @@ def add_verbs(app: typer.Typer) -> None:
 
 def ingest(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PageIndex JSON files.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="PageIndex JSON files.", show_default=False)],
     policy: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Id of the policy. Without it: the file's name, less .json and _structure."),
@@ -55,8 +70,8 @@ def ingest(
         typer.Option(parser=parse_date, metavar="DATE", help="From when the version is in effect (ISO date or time, UTC)."),
     ] = None,
     source_url: Annotated[str | None, typer.Option(metavar="URL", help="Where the document comes from.")] = None,
-    description: Annotated[str, typer.Option(metavar="TEXT", help="What this version is.", show_default=False)] = "",
-    created_by: Annotated[str, typer.Option(metavar="NAME", help="Who made it.", show_default=False)] = "",
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="What this version is.")] = None,
+    created_by: Annotated[str | None, typer.Option(metavar="NAME", help="Who made it.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag; may be given several times.")] = None,
     metadata: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An entry of metadata; may be given several times.")
@@ -64,25 +79,26 @@ def ingest(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Store PageIndex files, each as one version of a policy; the store is made if it does not exist.
+    """Store PageIndex files, each as a version of a policy.
 
-    A file that breaks a rule is named and changes nothing; the others are stored all the same. Says for each file whether
-    it was created, replaced or unchanged.
+    The store is made if it does not exist. A file that breaks a rule is named and changes nothing; the others are stored
+    all the same. Says for each file whether it was created, replaced or unchanged. Of a version that is there already,
+    what no option gives (its description, its tags...) stays as it is.
     """
     columns: dict[str, Any] = {
-        "version_id": version_id,
         "effective_date": effective_date,
         "source_url": source_url,
         "description": description,
         "created_by": created_by,
-        "tags": tuple(tag or ()),
+        "tags": tag or None,
         "metadata": _metadata(metadata or []),
     }
+    given = {name: value for name, value in columns.items() if value is not None}
     sources = _sources(files, policy)
     stored: list[dict[str, Any]] = []
     status = 0
     with _bar(sum(source.size for source in sources)) as bar:
-        for source, outcome in _outcomes(context, store, sources, columns):
+        for source, outcome in _outcomes(store_url(context, store), sources, version_id, given):
             with bar.after(source):
                 if isinstance(outcome, TreestoreError):
                     say(_named(source.path, outcome))
@@ -98,19 +114,21 @@ def ingest(
 
 
 def _outcomes(
-    context: typer.Context, store: str | None, sources: Sequence[_Source], columns: dict[str, Any]
+    url: str | None, sources: Sequence[_Source], version_id: str, given: dict[str, Any]
 ) -> Iterator[Outcome]:
     """Store one file after the other. Bad input ends that file, any other error of the store ends all."""
-    from treestore import pageindex
+    import treestore
 
     with ExitStack() as stack:
         target = None
+        with suppress(NoStore):
+            target = stack.enter_context(treestore.open_sync(url, create=False))
         for source in sources:
             try:
-                document = pageindex.read(source.path)
-                if target is None:  # only now: input that can't be read makes no store
-                    target = stack.enter_context(_opened(store_url(context, store), source, document, columns))
-                yield source, _store(target, source, document, columns)
+                document = treestore.pageindex.read(source.path)
+                if target is None:
+                    target = stack.enter_context(_made(url, source, version_id, document, given))
+                yield source, _store(target, source, version_id, document, given)
             except TreestoreError as error:
                 if target is None and not isinstance(error, InvalidInput):
                     raise  # the store's fault, not the file's
@@ -119,31 +137,36 @@ def _outcomes(
                     return
 
 
-def _opened(
-    url: str | None, source: _Source, document: PageIndexDocument, columns: dict[str, Any]
-) -> TreeStore[SyncDriver]:
-    """The store, open. Where there is none yet it is made, once a store in memory has accepted the first document: input
-    that breaks a rule leaves nothing behind."""
+def _made(
+    url: str | None, source: _Source, version_id: str, document: PageIndexDocument, given: dict[str, Any]
+) -> SyncTreeStore:
+    """A new store. It is made once a store in memory has accepted the first document: input that breaks a rule leaves
+    nothing behind."""
     import treestore
 
-    try:
-        return treestore.open_sync(url, create=False)
-    except NotAStore:
-        with treestore.open_sync("memory://") as rehearsal:
-            _store(rehearsal, source, document, columns)
-        return treestore.open_sync(url)
+    with treestore.open_sync("memory://") as rehearsal:
+        _store(rehearsal, source, version_id, document, given)
+    return treestore.open_sync(url)
 
 
 def _store(
-    target: TreeStore[SyncDriver], source: _Source, document: PageIndexDocument, columns: dict[str, Any]
+    target: SyncTreeStore, source: _Source, version_id: str, document: PageIndexDocument, given: dict[str, Any]
 ) -> StoreResult:
+    columns: dict[str, Any] = {}
+    doc_id = document.doc_id
+    with suppress(NotFound):
+        before = target.versions.get(source.policy_id, version_id)
+        columns = {name: getattr(before, name) for name in _KEPT}
+        if not (before.pageindex and before.pageindex.fields.get("id")):  # else it came with the file that is replaced
+            doc_id = doc_id or before.pageindex_doc_id
     return target.documents.store_document(
         source.policy_id,
-        nodes=document.nodes,
-        pageindex_doc_id=document.doc_id,
+        version_id,
+        document.nodes,
+        pageindex_doc_id=doc_id,
         pages=document.pages,
         pageindex=document.envelope,
-        **columns,
+        **{**columns, **given},
     )
 
 
@@ -182,7 +205,8 @@ def _named(path: Path, error: TreestoreError) -> str:
 
 
 def _line(source: _Source, result: StoreResult) -> str:
-    counts = f"{result.node_count} nodes" + (f", {result.page_count} pages" if result.page_count else "")
+    pages = f", {counted(result.page_count, 'pages')}" if result.page_count else ""
+    counts = counted(result.node_count, "nodes") + pages
     name = f"{printable(result.policy_id)} {printable(result.version_id)}"
     return f"{result.outcome:9}  {name}  {counts}  {printable(str(source.path))}\n"
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from treestore.cli.options import Json, Store, opened, refuse
-from treestore.cli.output import printable, write, write_fields, write_json
+from treestore.cli.output import counted, printable, write, write_fields, write_json
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -41,11 +41,11 @@ def check(context: typer.Context, store: Store = None, as_json: Json = False) ->
     if as_json:
         write_json(report)
     elif report.ok:
-        write("sound: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items()) + "\n")
+        write("sound: " + ", ".join(counted(count, name) for name, count in report.counts.items()) + "\n")
     else:
         write("".join(f"{printable(problem)}\n" for problem in report.problems))
     if not report.ok:
-        refuse(f"the check found {len(report.problems)} problems", status=1)
+        refuse(f"the check found {counted(len(report.problems), 'problems')}", status=1)
 
 
 def backup(

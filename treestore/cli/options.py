@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from treestore.cli.output import say
-from treestore.errors import NotAStore
 
 if TYPE_CHECKING:
-    from treestore.repositories.plan import SyncDriver
-    from treestore.store import TreeStore
+    from treestore.store import SyncTreeStore
 
 Store = Annotated[
     str | None,
@@ -54,15 +52,11 @@ def parse_date(text: str) -> date:
 
 
 @contextmanager
-def opened(context: typer.Context, store: str | None) -> Generator[TreeStore[SyncDriver]]:
-    """The store that the options name, open; it is not made. Where there is none the command ends with status 1."""
+def opened(context: typer.Context, store: str | None) -> Generator[SyncTreeStore]:
+    """The store that the options name, open; it is not made."""
     import treestore
 
-    try:
-        target = treestore.open_sync(store_url(context, store), create=False)
-    except NotAStore as error:
-        refuse(str(error), status=1)
-    with target:
+    with treestore.open_sync(store_url(context, store), create=False) as target:
         yield target
 
 

@@ -1,18 +1,22 @@
 """How records are shown: aligned text for a reader, or JSON alone for a program.
 
-The text is the same in a terminal and in a pipe, but for colours and for long titles, which a terminal shows shortened; ids
-are never shortened. What could steer a terminal (control characters, overrides of the direction of writing) is escaped,
-since stored texts come from anywhere.
+The text is the same in a terminal and in a pipe, but for colours and for what a terminal is too narrow for, which it shows
+shortened: titles and descriptions first. In a pipe nothing is shortened. What could steer a terminal (control characters,
+overrides of the direction of writing) is escaped, since stored texts come from anywhere.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,6 +35,10 @@ _UNSAFE_IN_JSON = re.compile(rf"[{_STEERING}]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7e]")
 
 Row = Sequence[str]
+
+
+class OutputFailed(Exception):
+    """A result can't be written. The message says where to, and why."""
 
 
 def printable(text: str) -> str:
@@ -57,8 +65,21 @@ def moment(value: datetime | None) -> str:
     return value.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds") + "Z"
 
 
+def counted(count: int, name: str) -> str:
+    """A number of things that are named in the plural, with underscores: "1 node", "20 leaf pages" for ``pages_leaf``."""
+    things, _, kind = name.partition("_")
+    text = f"{kind} {things}" if kind and things.endswith("s") else name.replace("_", " ")
+    return f"{count} {text.removesuffix('s') if count == 1 else text}"
+
+
+# --- where it goes -------------------------------------------------------------------------------------------------------
+
+
 def write(text: str) -> None:
-    """Write to stdout at once, so that a line that was seen is true. Ends quietly if nobody reads any more."""
+    """Write to stdout at once, so that a line that was seen is true. Ends quietly if nobody reads any more.
+
+    Raises OutputFailed.
+    """
     try:
         sys.stdout.flush()
         # Not by the text layer: under PYTHONUNBUFFERED it takes a part that was written (the disk is full, the reader has
@@ -68,10 +89,57 @@ def write(text: str) -> None:
             rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.buffer.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still flushes at exit goes nowhere
+        abandon_stdout()
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(BROKEN_PIPE) from None
+        raise OutputFailed(f"cannot write to standard output: {error.strerror}") from error
+
+
+def abandon_stdout() -> None:
+    """Nothing can be written there any more; what Python still flushes at exit goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file as UTF-8: whole, or (if that fails) not at all. What is no file (a pipe, a device) is written to as it is.
+
+    Raises OutputFailed.
+    """
+    content = text.encode()
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+        else:
+            _replace(os.path.realpath(path), content)
+    except (OSError, ValueError) as error:
+        from treestore.trees.rules import shown_path
+
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise OutputFailed(f"cannot write {shown_path(str(path))}: {reason or error}") from error
+
+
+def _replace(path: str, content: bytes) -> None:
+    """Put a file in the place of the one at ``path``, with its permissions, once all of it is on the disk."""
+    folder = os.path.dirname(path)
+    temporary = os.path.join(folder, f".treestore-{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if os.path.exists(path):
+                os.fchmod(descriptor, stat.S_IMODE(os.stat(path).st_mode))
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
         raise
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def say(message: str) -> None:
@@ -85,7 +153,7 @@ def say(message: str) -> None:
 
 def write_json(value: object) -> None:
     """Records (or lists of them) as one JSON document: objects by field, bytes in hex, times in ISO 8601."""
-    encoded = msgspec.json.format(msgspec.json.encode(_plain(value)), indent=2)
+    encoded = msgspec.json.format(msgspec.json.encode(plain(value)), indent=2)
     write_json_text(encoded.decode() + "\n")
 
 
@@ -100,37 +168,48 @@ def _json_escaped(match: re.Match[str]) -> str:
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 
 
-def _plain(value: object) -> object:
-    """Records as dicts. It goes only as deep as records hold records (a listing, a version, its facts)."""
+def plain(value: object) -> Any:
+    """Records as dicts, which their JSON is made of. It goes only as deep as records hold records (a listing, a version, its
+    facts)."""
     if isinstance(value, msgspec.Struct):
-        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, list | tuple) and value and isinstance(value[0], msgspec.Struct | dict):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, dict):
-        return {key: _plain(entry) if isinstance(entry, msgspec.Struct | bytes) else entry for key, entry in value.items()}
+        return {key: plain(entry) if isinstance(entry, msgspec.Struct | bytes) else entry for key, entry in value.items()}
     return value
 
 
 # --- text ----------------------------------------------------------------------------------------------------------------
 
 
-def write_table(headings: Row, rows: Iterable[Row], *, shorten: int | None = None) -> None:
-    """Aligned columns, the first in colour. ``shorten`` is the column that gives way where a terminal is too narrow."""
+def write_table(headings: Row, rows: Iterable[Row], *, shorten: Sequence[int] = ()) -> None:
+    """Aligned columns, the first in colour. Where a terminal is too narrow, the columns of ``shorten`` give way, in this
+    order, each down to its heading or a day's length; then the line is cut. A row is always one line."""
     from rich.cells import cell_len
 
-    cells = [[printable(cell) for cell in row] for row in rows]
+    cells = [[printable(cell) for cell in row] for row in [headings, *rows]]
     columns = range(len(headings))
-    widths = [max([len(headings[i]), *(cell_len(row[i]) for row in cells)]) for i in columns]
-    if shorten is not None and sys.stdout.isatty():
-        others = sum(widths) - widths[shorten] + 2 * (len(headings) - 1)
-        widths[shorten] = min(widths[shorten], max(shutil.get_terminal_size().columns - others, 20))
-        for row in cells:
-            row[shorten] = _fitted(row[shorten], widths[shorten])
-    padded = [[row[i] + " " * (widths[i] - cell_len(row[i])) for i in columns] for row in [list(headings), *cells]]
-    styles = ["bold", *["cyan"] * len(cells)]
-    write_lines([(row[0], "  " + "  ".join(row[1:])) for row in padded], styles)
+    widths = [max(cell_len(row[i]) for row in cells) for i in columns]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if room is not None:
+        for i in shorten:
+            excess = sum(widths) + len(_GAP) * (len(headings) - 1) - room
+            least = max(len(headings[i]), _LEAST_WIDTH)
+            widths[i] = min(widths[i], max(widths[i] - max(excess, 0), least))
+    lines = []
+    for row in cells:
+        fitted = [_fitted(row[i], widths[i]) for i in columns]
+        first, *rest = [cell + " " * (widths[i] - cell_len(cell)) for i, cell in enumerate(fitted)]
+        line = "".join(_GAP + cell for cell in rest)
+        lines.append((first, line if room is None else _fitted(line.rstrip(), max(room - widths[0], 1))))
+    write_lines(lines, ["bold", *["cyan"] * (len(lines) - 1)])
+
+
+_GAP = "  "
+_LEAST_WIDTH = 11  # of a column that gives way: a day and the sign that its time was cut off
 
 
 def _fitted(text: str, width: int) -> str:

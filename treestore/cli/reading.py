@@ -8,19 +8,21 @@ from typing import Annotated
 import msgspec
 import typer
 
-from treestore.cli.options import Json, NodeId, OptionalNodeId, Policy, Store, VersionId, opened
+from treestore.cli.options import Json, NodeId, OptionalNodeId, Policy, Store, VersionId, opened, refuse
 from treestore.cli.output import (
     moment,
     place_of,
     printable_text,
     write,
     write_fields,
+    write_file,
     write_json,
     write_json_text,
     write_table,
     write_tree,
 )
 from treestore.records import Node, Outline
+from treestore.trees.rules import MAX_INTEGER, MAX_RESULTS, shown_path
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -32,11 +34,14 @@ def add_verbs(app: typer.Typer) -> None:
 def documents(
     context: typer.Context,
     after: Annotated[str | None, typer.Option(metavar="POLICY", help="Only policies after this one.")] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="At most so many.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, max=MAX_RESULTS, help="At most so many.")] = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """List the policies, each with its version in effect (or the latest, where none is yet)."""
+    """List the policies, each with its version in effect.
+
+    Where none is in effect yet, it is the latest.
+    """
     with opened(context, store) as target:
         found = target.documents.list_documents(after=after, limit=limit)
     if as_json:
@@ -54,7 +59,8 @@ def documents(
         )
         for entry in found
     ]
-    write_table(("POLICY", "VERSION", "EFFECTIVE", "INGESTED", "VERSIONS", "NODES", "DESCRIPTION"), rows, shorten=6)
+    headings = ("POLICY", "VERSION", "EFFECTIVE", "INGESTED", "VERSIONS", "NODES", "DESCRIPTION")
+    write_table(headings, rows, shorten=(6, 3, 2, 0, 1))
 
 
 def tree(
@@ -62,13 +68,19 @@ def tree(
     policy: Policy,
     node_id: OptionalNodeId = None,
     depth: Annotated[
-        int | None, typer.Option(metavar="N", help="Levels to show below the node, or below the roots; 0: it alone.")
+        int | None,
+        typer.Option(
+            metavar="N", min=0, max=MAX_INTEGER, help="Levels to show below the node, or below the roots; 0: it alone."
+        ),
     ] = None,
     version: VersionId = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Show the tree of a policy, or the subtree of a node, as an outline in document order."""
+    """Show a tree, or the subtree of a node, as an outline.
+
+    The nodes come in document order.
+    """
     with opened(context, store) as target:
         found = target.documents.get_outline(policy, node_id, depth, version_id=version)
     if as_json:
@@ -155,7 +167,7 @@ def _list_nodes(found: list[Node], as_json: bool) -> None:
         write_json(found)
         return
     rows = [(entry.node_id, entry.section_path, place_of(entry), _below(entry), entry.title) for entry in found]
-    write_table(("NODE", "SECTION", "PLACE", "BELOW", "TITLE"), rows, shorten=4)
+    write_table(("NODE", "SECTION", "PLACE", "BELOW", "TITLE"), rows, shorten=(4, 1, 0))
 
 
 def _below(entry: Outline) -> str:
@@ -168,14 +180,17 @@ def export(
     version: VersionId = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to this file instead of stdout.")] = None,
     store: Store = None,
+    _as_json: Annotated[bool, typer.Option("--json", help="Changes nothing: an export is JSON.")] = False,
 ) -> None:
-    """Print a version as PageIndex JSON, equal to the file that it was ingested from."""
+    """Print a version as the PageIndex JSON that it came from."""
     from treestore import pageindex
 
     with opened(context, store) as target:
+        if output is not None and target.holds(output):
+            refuse(f"--output {shown_path(str(output))}: lies in the folder of the store; name another place", status=2)
         document = target.documents.get_document(policy, version_id=version)
     text = pageindex.dumps(document) + "\n"
     if output is None:
         write_json_text(text)
     else:
-        output.write_text(text, encoding="utf-8")
+        write_file(output, text)

@@ -6,11 +6,13 @@ import sys
 from datetime import UTC, date, datetime
 from typing import Annotated
 
+import msgspec
 import typer
 
 from treestore.cli.options import Json, Policy, Store, opened, parse_date, refuse
-from treestore.cli.output import moment, printable, say, write, write_json, write_table
+from treestore.cli.output import counted, moment, plain, printable, say, write, write_json, write_table
 from treestore.records import Version
+from treestore.trees import rules, timeline
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -38,20 +40,38 @@ def versions(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """List the versions of a policy, oldest ingestion first, or show the one in effect on a date."""
-    with opened(context, store) as target:
-        if as_of is None and known_at is None:
+    """List a policy's versions, or the one in effect on a date.
+
+    A list begins with the oldest ingestion. With --known-at, EFFECTIVE and INGESTED are what was known then; the rest of a
+    version is as it is now, and --json says both: what was known then, under "known". A deleted version is never in effect.
+    """
+    if as_of is None and known_at is None:
+        with opened(context, store) as target:
             found = target.versions.list(policy, include_deleted=deleted)
-            answer: object = found
-        else:
-            at = datetime.now(UTC) if as_of is None else as_of
-            found = [target.versions.get_version_as_of(policy, at, known_at)]
-            answer = found[0]
+        answer: object = found
+    else:
+        if deleted:
+            refuse("--deleted is for listing; a deleted version is never in effect (no --as-of, no --known-at)", status=2)
+        at = datetime.now(UTC) if as_of is None else as_of
+        with opened(context, store) as target:
+            version = target.versions.get_version_as_of(policy, at, known_at)
+        answer, shown = _as_known(version, known_at)
+        found = [shown]
     if as_json:
         write_json(answer)
         return
     headings = ("VERSION", "EFFECTIVE", "INGESTED", "NODES", "PAGES", "DESCRIPTION")
-    write_table(headings, [_row(version) for version in found], shorten=5)
+    write_table(headings, [_row(version) for version in found], shorten=(5, 2, 1, 0))
+
+
+def _as_known(version: Version, known_at: date | None) -> tuple[object, Version]:
+    """A version for JSON, and for the table with the dates that were known at ``known_at``."""
+    moment_known = None if known_at is None else rules.as_question_time(known_at, "known_at")
+    then = timeline.known(version, moment_known)
+    if moment_known is None or then is None:
+        return version, version
+    answer = {**plain(version), "known": {"known_at": moment_known, **then._asdict()}}
+    return answer, msgspec.structs.replace(version, **then._asdict())
 
 
 def _row(version: Version) -> tuple[str, ...]:
@@ -76,7 +96,10 @@ def delete(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Delete one version of a policy, or the policy with all its versions. The facts about them stay as tombstones."""
+    """Delete one version of a policy, or all its versions.
+
+    The facts about them stay as tombstones.
+    """
     what = f"policy {policy!r} with all its versions" if version is None else f"policy {policy!r} version {version!r}"
     if not yes:
         _confirm(what)
@@ -89,7 +112,7 @@ def delete(
         write_json(result)
     else:
         ids = ", ".join(map(printable, result.version_ids))
-        write(f"deleted    {printable(result.policy_id)} {ids}  {result.node_count} nodes\n")
+        write(f"deleted    {printable(result.policy_id)} {ids}  {counted(result.node_count, 'nodes')}\n")
 
 
 def _confirm(what: str) -> None:

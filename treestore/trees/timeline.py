@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 from treestore.errors import NotFound
 from treestore.operations import InEffect, Latest, VersionRef
@@ -26,15 +27,27 @@ def by_ingestion(version: Version) -> Rank:
     return version.ingested_at, version.created_at, version.version_id
 
 
-def known(version: Version, known_at: datetime | None) -> tuple[datetime, datetime] | None:
-    """When a version was ingested and from when it is in effect, by the facts recorded up to ``known_at`` (``None``: all).
+class Known(NamedTuple):
+    """What is known of a version that is there: when it was ingested, and its effective date (``None``: none was given)."""
+
+    ingested_at: datetime
+    effective_date: datetime | None
+
+    @property
+    def start(self) -> datetime:
+        """From when it is in effect."""
+        return self.effective_date or self.ingested_at
+
+
+def known(version: Version, known_at: datetime | None) -> Known | None:
+    """What is known of a version by the facts recorded up to ``known_at`` (``None``: all).
 
     ``None`` if it was not there: not ingested yet, or deleted.
     """
     if version.deleted_at is not None:
         return None
     if known_at is None:
-        return version.ingested_at, version.effective_date or version.ingested_at
+        return Known(version.ingested_at, version.effective_date)
     ingested: datetime | None = None
     effective: datetime | None = None
     for fact in version.facts:
@@ -46,16 +59,16 @@ def known(version: Version, known_at: datetime | None) -> tuple[datetime, dateti
             effective = fact.effective_date
         else:
             ingested = effective = None
-    return None if ingested is None else (ingested, effective or ingested)
+    return None if ingested is None else Known(ingested, effective)
 
 
 def latest(versions: Iterable[Version], known_at: datetime | None = None) -> Version | None:
     """The newest ingested of a policy's versions, ``None`` if there is none."""
     best: tuple[Rank, Version] | None = None
     for version in versions:
-        times = known(version, known_at)
-        if times is not None:
-            rank = (times[0], version.created_at, version.version_id)
+        then = known(version, known_at)
+        if then is not None:
+            rank = (then.ingested_at, version.created_at, version.version_id)
             if best is None or rank > best[0]:
                 best = rank, version
     return None if best is None else best[1]
@@ -65,9 +78,9 @@ def in_effect(versions: Iterable[Version], at: datetime, known_at: datetime | No
     """The one of a policy's versions that is in effect at ``at``, ``None`` if none is."""
     best: tuple[tuple[datetime, Rank], Version] | None = None
     for version in versions:
-        times = known(version, known_at)
-        if times is not None and times[1] <= at:
-            rank = times[1], (times[0], version.created_at, version.version_id)
+        then = known(version, known_at)
+        if then is not None and then.start <= at:
+            rank = then.start, (then.ingested_at, version.created_at, version.version_id)
             if best is None or rank > best[0]:
                 best = rank, version
     return None if best is None else best[1]
