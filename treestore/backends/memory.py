@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -369,11 +370,12 @@ def _content_of(state: _State, version: Version) -> _Content:
     return state.find(version.policy_id, version.version_id)[1]
 
 
-class _MemoryReader:
+class _MemoryReader(ABC):
     """Both faces of a reader over the state that ``_current`` gives."""
 
+    @abstractmethod
     def _current(self) -> _State:
-        raise NotImplementedError
+        """The state to be read. Raises Closed."""
 
     def read_one_now(self, operation: Operation[R]) -> R:
         """Answer one operation."""
@@ -385,8 +387,9 @@ class _MemoryReader:
         state = self._current()
         return [_READS[type(operation)](state, operation) for operation in operations]
 
+    @abstractmethod
     def close_now(self) -> None:
-        raise NotImplementedError
+        """Let go of what is read."""
 
     async def read_one(self, operation: Operation[R]) -> R:
         """As :meth:`read_one_now`."""

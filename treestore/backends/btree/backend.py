@@ -12,6 +12,7 @@ import contextlib
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -60,15 +61,17 @@ class _Staged:
         self.grafts = grafts
 
 
-class _Reader:
+class _Reader(ABC):
     """What the store and its snapshots have in common: both faces of reading at a state."""
 
     def __init__(self, reads: Reads) -> None:
         self._reads = reads
 
+    @abstractmethod
     def _enter(self) -> tuple[State, int]:
-        raise Closed("closed")
+        """A state to be read and a token for :meth:`_leave`. Raises Closed."""
 
+    @abstractmethod
     def _leave(self, token: int) -> None:
         """The state is no longer read."""
 
