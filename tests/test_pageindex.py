@@ -321,16 +321,17 @@ def test_a_value_taken_away_is_written_no_more() -> None:
         ("{}", "structure: is missing: this is no PageIndex document"),
         ('{"structure": {}}', "structure: must be a list of nodes, not a dict: this is no PageIndex document"),
         ('{"structure": null}', "structure: must be a list of nodes, not None: this is no PageIndex document"),
-        ('{"structure": [], "x": NaN}', "NaN is no JSON value"),
-        ('{"structure": [], "x": -Infinity}', "-Infinity is no JSON value"),
-        ('{"structure": [], "x": 1e999}', "document.x: must be a finite number, not inf"),
+        ('{"structure": [], "x": NaN}', "NaN is no JSON value (at line 1, column 24)"),
+        ('{"structure": [],\n "NaN\\" [": "NaN",\n "x": [1, NaN]}', "NaN is no JSON value (at line 3, column 11)"),
+        ('{"structure": [], "x": -Infinity}', "-Infinity is no JSON value (at line 1, column 24)"),
+        ('{"structure": [], "x": 1e999}', "x: must be a finite number, not inf"),
         (
             '{"structure": [], "x": 18446744073709551616}',
-            "document.x: must be an integer from -2**63 to 2**64 - 1, not 18446744073709551616",
+            "x: must be an integer from -2**63 to 2**64 - 1, not 18446744073709551616",
         ),
-        ('{"structure": [], "x": %s}' % ("9" * 5000), "holds an integer of too many digits"),
-        ('{"structure": [], "x": ["\\ud800"]}', "document.x[0]: must not contain a lone surrogate ('\\ud800' at character 0)"),
-        ('{"structure": [], "a\\u0000": 1}', "document: key 'a\\x00' must not contain NUL (character 1)"),
+        ('{"structure": [], "x": %s}' % ("9" * 5000), "holds an integer of more than 4300 digits, which is too large"),
+        ('{"structure": [], "x": ["\\ud800"]}', "x[0]: must not contain a lone surrogate ('\\ud800' at character 0)"),
+        ('{"structure": [], "a\\u0000": 1}', "key 'a\\x00' must not contain NUL (character 1)"),
         ('{"structure": [], "structure": []}', "structure: is given twice in one object"),
         ('{"structure": [{"node_id": "7", "title": "", "title": ""}]}', "node '7': title: is given twice in one object"),
         ('{"structure": [], "doc_name": 5}', "doc_name: must be a string, not 5"),
@@ -340,6 +341,16 @@ def test_a_value_taken_away_is_written_no_more() -> None:
         ('{"structure": [], "page_count": true}', "page_count: must be an integer, not True"),
         ('{"structure": [], "pages": {}}', "pages: must be a list of page texts, not a dict"),
         ('{"structure": [], "pages": [5]}', "pages[0]: must be a mapping or a page text record, not 5"),
+        ('{"structure": [], "x": %s}' % ("[" * 101 + "]" * 101), "x: is nested more than 100 levels deep"),
+        ('{"structure": [], "pages": [{"page": 1, "content": "", "x": NaN}]}', "NaN is no JSON value (at line 1, column 61)"),
+        (
+            '{"structure": [], "pages": [{"page": 1, "content": "", "x": 1e999}]}',
+            "pages[0].x: must be a finite number, not inf",
+        ),
+        (
+            '{"structure": [], "pages": [{"page": 1, "content": "", "extra": {"x": 1e999}}]}',
+            "pages[0].extra.x: must be a finite number, not inf",
+        ),
         ('{"structure": [], "pages": [{"content": ""}]}', "pages[0].page: is required"),
         ('{"structure": [], "pages": [{"page": 1, "content": null}]}', "pages[0].content: must be a string, not None"),
     ],
@@ -368,7 +379,11 @@ def test_text_that_is_no_pageindex_document(text: str | bytes, message: str) -> 
             [{"node_id": "0", "title": "\ud800"}],
             "node '0': title: must not contain a lone surrogate ('\\ud800' at character 0)",
         ),
-        ([{"node_id": "0", "title": "", "foo": {"a": "\udfff"}}], "node '0': extra.foo.a: must not contain a lone surrogate"),
+        ([{"node_id": "0", "title": "", "foo": {"a": "\udfff"}}], "node '0': foo.a: must not contain a lone surrogate"),
+        ([{"node_id": "0", "title": "", "extra": {"a": "\udfff"}}], "node '0': extra.a: must not contain a lone surrogate"),
+        ([{"node_id": "0", "title": "", "metadata": {"a": 10**400}}], "node '0': metadata.a: must be an integer from -2**63"),
+        ([{"node_id": "0", "title": "", "start_index": "1"}], "node '0': start_index: must be an integer, not '1'"),
+        ([{"node_id": "0", "title": "", "end_index": 1}], "node '0': start_index: is missing, although end_index is given"),
         (
             [{"node_id": "0", "title": "", "start_index": "1", "end_index": 2}],
             "node '0': start_index: must be an integer, not '1'",
@@ -389,7 +404,10 @@ def test_nodes_that_are_refused(nodes: list[Any], message: str) -> None:
 
 def test_100000_levels_are_refused_in_one_line() -> None:
     text = '{"structure": ' + '[{"title": "", "nodes": ' * 100_000 + "[]" + "}]" * 100_000 + "}"
-    assert refused(text) == "is nested too deeply (a tree has at most 200 levels)"
+    place = "more than 502 levels of JSON at line 1, column 6016"
+    assert refused(text) == f"is nested too deeply: {place}; a tree has at most 200 levels"
+    ids = "".join(f'[{{"title": "", "node_id": "n{level}", "nodes": ' for level in range(450))
+    assert refused('{"structure": ' + ids + "[]" + "}]" * 450 + "}") == "node 'n200': lies deeper than 200 levels"
     node: Json = {"title": "", "node_id": "x"}
     for level in range(100_000):
         node = {"title": "", "node_id": str(level), "nodes": [node]}

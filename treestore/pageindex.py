@@ -21,9 +21,11 @@ from __future__ import annotations
 import heapq
 import json
 import os
+import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -35,6 +37,7 @@ from treestore.records import Document, Envelope, Node, PageText, Shape
 from treestore.trees.given import check_pages, given_node
 from treestore.trees.rules import (
     MAX_DEPTH,
+    MAX_JSON_DEPTH,
     MAX_NODES,
     check_integer,
     check_json_object,
@@ -52,6 +55,11 @@ _NODE_KEYS: Final = ("title", "node_id", "start_index", "end_index", "line_num",
 _PAGE_KEYS: Final = ("page", "content")
 
 Json = dict[str, Any]
+
+_TOKENS: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?Infinity|NaN|[\[\]{}]', re.DOTALL)
+"""Of JSON: brackets and the constants that JSON does not have, and strings, so that what is inside of them is passed over."""
+
+_MAX_LEVELS: Final = 2 * MAX_DEPTH + MAX_JSON_DEPTH + 2  # an object and a list for each level of the tree, and a deep value
 
 
 class PageIndexDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,8 +99,8 @@ def read(path: str | os.PathLike[str]) -> PageIndexDocument:
 def loads(text: str | bytes | bytearray) -> PageIndexDocument:
     """Read JSON text.
 
-    Raises InvalidInput: not UTF-8, not JSON (with line and column), a key twice in one object, NaN or Infinity, nested too
-    deeply, or as :func:`from_json`.
+    Raises InvalidInput: not UTF-8, not JSON, NaN or Infinity, nested too deeply (these with line and column), a key twice in
+    one object, or as :func:`from_json`.
     """
     if not isinstance(text, str | bytes | bytearray):
         raise InvalidInput(f"must be JSON text (str or bytes), not {shown(text)}; see also from_json", field="text")
@@ -108,15 +116,16 @@ def _decoded(raw: bytes | bytearray) -> str:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=lambda name: _refuse_constant(text, name))
     except json.JSONDecodeError as error:
         raise InvalidInput(f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
     except RecursionError as error:
-        raise InvalidInput(f"is nested too deeply (a tree has at most {MAX_DEPTH} levels)") from error
+        raise InvalidInput(f"is nested too deeply{_too_deep_at(text)}; a tree has at most {MAX_DEPTH} levels") from error
     except InvalidInput:
         raise
     except ValueError as error:  # Python refuses to convert an integer of thousands of digits
-        raise InvalidInput("holds an integer of too many digits") from error
+        digits = sys.get_int_max_str_digits()
+        raise InvalidInput(f"holds an integer of more than {digits} digits, which is too large") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Json:
@@ -128,8 +137,23 @@ def _object(pairs: list[tuple[str, Any]]) -> Json:
     return made
 
 
-def _no_number(name: str) -> NoReturn:
-    raise InvalidInput(f"{name} is no JSON value")
+def _refuse_constant(text: str, name: str) -> NoReturn:
+    first = next(token for token in _TOKENS.finditer(text) if token[0] == name)
+    raise InvalidInput(f"{name} is no JSON value (at {_position(text, first.start())})")
+
+
+def _too_deep_at(text: str) -> str:
+    """Where JSON is deeper than any tree that may be stored."""
+    depth = 0
+    for token in _TOKENS.finditer(text):
+        depth += 1 if token[0] in "[{" else -1 if token[0] in "]}" else 0
+        if depth > _MAX_LEVELS:
+            return f": more than {_MAX_LEVELS} levels of JSON at {_position(text, token.start())}"
+    return ""
+
+
+def _position(text: str, at: int) -> str:
+    return f"line {text.count(chr(10), 0, at) + 1}, column {at - text.rfind(chr(10), 0, at)}"
 
 
 def from_json(parsed: object) -> PageIndexDocument:
@@ -176,7 +200,7 @@ def _fields(parsed: Json) -> Json:
     for key in _NUMBERS:
         if fields.get(key) is not None:
             check_integer(fields[key], key)
-    return check_json_object(fields, "document")
+    return check_json_object(fields, "")
 
 
 def _nodes(structure: list[Any]) -> tuple[list[Json], list[Json], tuple[str, ...]]:
@@ -250,7 +274,12 @@ def _complete_ids(preorder: list[Json]) -> bool:
 def _check_nodes(preorder: list[Json]) -> None:
     positions: dict[str, int] = {}
     for position, node in enumerate(preorder):
-        node_id = given_node(node, position).node_id
+        try:
+            node_id = given_node(node, position).node_id
+        except InvalidInput as error:
+            if "extra" in node and (error.field or "").split(".")[0] == "extra":
+                check_json_object(node["extra"], "", error.node)  # raises the same, calling the key as the file does
+            raise
         first = positions.setdefault(node_id, position)
         if first != position:
             raise InvalidInput(f"is given twice (#{first + 1} and #{position + 1})", field="node_id", node=node_id)
@@ -263,15 +292,17 @@ def _pages(pages: Any) -> tuple[list[PageText], tuple[str, ...]]:
     if not isinstance(pages, list):
         raise InvalidInput(f"must be a list of page texts, not {shown(pages)}", field="pages")
     orders = dict.fromkeys(tuple(page) for page in pages if isinstance(page, dict))
-    return check_pages(map(_page, pages)), _merged(orders)
+    return check_pages(map(_page, pages, count())), _merged(orders)
 
 
-def _page(page: Any) -> Any:
-    if not isinstance(page, dict):
+def _page(page: Any, index: int) -> Any:
+    """A page as :func:`check_pages` takes it, which lets unknown keys stand where they are, but for one called ``extra``."""
+    if not isinstance(page, dict) or "extra" not in page:
         return page
     extra = {key: value for key, value in page.items() if key not in _PAGE_KEYS}
+    check_json_object(extra, f"pages[{index}]")
     known = {key: page[key] for key in _PAGE_KEYS if key in page}
-    return known | {"extra": extra} if extra else known
+    return known | {"extra": extra}
 
 
 def _merged(orders: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

@@ -164,6 +164,13 @@ def test_large_and_odd_documents_as_real_files_hold_them() -> None:
 # --- limits --------------------------------------------------------------------------------------------------------------
 
 
+def nested_lists(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def chain(levels: int) -> list[Json]:
     return [node(str(level), str(level - 1) if level else None) for level in range(levels)]
 
@@ -276,8 +283,16 @@ def test_the_work_is_done_in_slices() -> None:
             "node 'a': validation_status: must be one of pending, approved, flagged, not 'done'",
         ),
         ([node(page_start=1)], "node 'a': page_end: is missing, although page_start is given; give both or neither"),
-        ([node(end_index=1)], "node 'a': page_start: is missing, although end_index is given; give both or neither"),
-        ([node(start_index=1)], "node 'a': page_end: is missing, although start_index is given; give both or neither"),
+        ([node(end_index=1)], "node 'a': start_index: is missing, although end_index is given; give both or neither"),
+        ([node(page_end=1)], "node 'a': page_start: is missing, although page_end is given; give both or neither"),
+        ([node(start_index="1")], "node 'a': start_index: must be an integer, not '1'"),
+        ([node(end_index=2**31)], "node 'a': end_index: must be from 0 to 2147483647, not 2147483648"),
+        ([node(page_end=True)], "node 'a': page_end: must be an integer, not True"),
+        (
+            [node(page_start=10**400)],
+            "node 'a': page_start: must be from 0 to 2147483647, not an integer of more than 60 digits",
+        ),
+        ([node(start_index=1)], "node 'a': end_index: is missing, although start_index is given; give both or neither"),
         ([node(start_index=5, end_index=4)], "node 'a': start_index: 5 is after end_index 4"),
         ([node(page_start=5, page_end=4)], "node 'a': page_start: 5 is after page_end 4"),
         ([node(page_start=1.0, page_end=2)], "node 'a': page_start: must be an integer, not 1.0"),
@@ -290,8 +305,11 @@ def test_the_work_is_done_in_slices() -> None:
         ([node(metadata=[])], "node 'a': metadata: must be an object (a dict), not a list"),
         ([node(metadata={"k": [float("inf")]})], "node 'a': metadata.k[0]: must be a finite number, not inf"),
         ([node(extra="x")], "node 'a': extra: must be an object (a dict), not 'x'"),
-        ([node(foo={"b": "\0"})], "node 'a': extra.foo.b: must not contain NUL (character 0)"),
-        ([node() | {5: "x"}], "node 'a': extra: keys must be strings, not 5"),
+        ([node(foo={"b": "\0"})], "node 'a': foo.b: must not contain NUL (character 0)"),
+        ([node() | {5: "x"}], "node 'a': keys must be strings, not 5"),
+        ([node(extra={"foo": "\0"})], "node 'a': extra.foo: must not contain NUL (character 0)"),
+        ([node(foo=nested_lists(101))], "node 'a': foo: is nested more than 100 levels deep"),
+        ([node() | {"b\0": 1}], "node 'a': key 'b\\x00' must not contain NUL (character 1)"),
         ([node(nodes="x")], "node 'a': nodes: must be a list of nodes, not 'x'"),
         ([node(nodes={"b": 1})], "node 'a': nodes: must be a list of nodes, not a dict"),
         ([node(), node("b"), node()], "node 'a': node_id: is given twice (#1 and #3)"),
@@ -384,7 +402,7 @@ def test_nul_in_a_page_text_is_kept_as_the_pdf_gave_it() -> None:
             [{"page": 1, "content": "a\0\ud800"}],
             "pages[0].content: must not contain a lone surrogate ('\\ud800' at character 2)",
         ),
-        ([{"page": 1, "content": "", "k": "\0"}], "pages[0].extra.k: must not contain NUL (character 0)"),
+        ([{"page": 1, "content": "", "k": "\0"}], "pages[0].k: must not contain NUL (character 0)"),
         ([{"page": 1, "content": ""}, {"page": 1, "content": "x"}], "pages[1].page: page 1 is given more than once"),
         ([{"page": 1, "content": "", "extra": []}], "pages[0].extra: must be an object (a dict), not a list"),
         (

@@ -105,7 +105,7 @@ def test_an_integer_of_31_bits(number: int) -> None:
         (None, "must be an integer, not None"),
         (-1, "must be from 0 to 2147483647, not -1"),
         (2**31, "must be from 0 to 2147483647, not 2147483648"),
-        (10**100, "must be from 0 to 2147483647, not an int"),
+        (10**100, "must be from 0 to 2147483647, not an integer of more than 60 digits"),
     ],
 )
 def test_what_is_no_page_number(value: object, rule: str) -> None:

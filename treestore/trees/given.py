@@ -121,6 +121,10 @@ def _from_mapping(item: Mapping[Any, Any], position: int) -> Given:
         start, start_key = _either(item, start_key, "start_index", position)
     if "end_index" in item:
         end, end_key = _either(item, end_key, "end_index", position)
+    if start is None and end_key == "end_index":  # a page that is missing is called as the other one is
+        start_key = "start_index"
+    elif end is None and start_key == "start_index":
+        end_key = "end_index"
     given = Given(
         get("node_id"),
         get("parent_id"),
@@ -234,11 +238,13 @@ def _status(value: object, node: str) -> ValidationStatus:
 
 def _check_pages_of(given: Given, start_key: str, end_key: str) -> None:
     start, end, node = given.page_start, given.page_end, given.node_id
-    if start is None or end is None:
+    if start is not None:
+        given.page_start = check_integer(start, start_key, node)
+    if end is not None:
+        given.page_end = check_integer(end, end_key, node)
+    if given.page_start is None or given.page_end is None:
         there, lacking = (end_key, start_key) if start is None else (start_key, end_key)
         raise InvalidInput(f"is missing, although {there} is given; give both or neither", field=lacking, node=node)
-    given.page_start = check_integer(start, start_key, node)
-    given.page_end = check_integer(end, end_key, node)
     if given.page_start > given.page_end:
         raise InvalidInput(f"{start} is after {end_key} {end}", field=start_key, node=node)
 
@@ -246,14 +252,14 @@ def _check_pages_of(given: Given, start_key: str, end_key: str) -> None:
 def _with_unknown(
     extra: dict[str, Any] | None, item: Mapping[Any, Any], known: frozenset[str], place: str, node: str | None
 ) -> dict[str, Any]:
-    """``extra`` as given, and after it the keys that have no field. ``place`` precedes the fields in messages."""
-    unknown = check_json_object({key: value for key, value in item.items() if key not in known}, f"{place}extra", node)
+    """``extra`` as given, and after it the keys that have no field. ``place`` is where they stand ("": in the node)."""
+    unknown = check_json_object({key: value for key, value in item.items() if key not in known}, place, node)
     if extra is None:
         return unknown
     for key in unknown:
         if key in extra:
             rule = "is given twice, as a key of its own and in extra"
-            raise InvalidInput(rule, field=f"{place}{shown_key(key)}", node=node)
+            raise InvalidInput(rule, field=f"{place}.{shown_key(key)}" if place else shown_key(key), node=node)
     return extra | unknown
 
 
@@ -296,5 +302,5 @@ def _page(item: object, place: str) -> PageText:
     text = check_raw_text(content, f"{place}.content")
     rest = None if extra is None else check_json_object(extra, f"{place}.extra")
     if isinstance(item, Mapping) and not item.keys() <= _PAGE_KEYS:
-        rest = _with_unknown(rest, item, _PAGE_KEYS, f"{place}.", None)
+        rest = _with_unknown(rest, item, _PAGE_KEYS, place, None)
     return PageText(page=number, content=text, extra=rest)

@@ -65,6 +65,8 @@ def shown(value: object) -> str:
         return repr(value)
     if isinstance(value, int) and -(10**_SHOWN) < value < 10**_SHOWN:
         return repr(value)
+    if isinstance(value, int):
+        return f"an integer of more than {_SHOWN} digits"
     return f"{'an' if type(value).__name__[:1] in 'aeiouAEIOU' else 'a'} {shorten(type(value).__name__)}"
 
 
@@ -170,7 +172,8 @@ def check_json(value: object, field: str, node: str | None = None) -> Any:
     """A JSON value, as a copy that shares nothing with what was given; the order of keys is kept.
 
     Strings as :func:`check_text` wants them, finite floats, integers from -2**63 to 2**64 - 1, booleans, ``None``, and lists
-    and dicts of these (dicts with string keys), nested at most 100 levels.
+    and dicts of these (dicts with string keys), nested at most 100 levels. Where ``field`` is "", the value's keys are fields
+    themselves: a message names the key.
     """
     if not isinstance(value, dict | list):
         if fault := _scalar_fault(value):
@@ -182,9 +185,10 @@ def check_json(value: object, field: str, node: str | None = None) -> Any:
         container, place, depth = containers.pop()
         count += len(container)
         if depth > MAX_JSON_DEPTH:
-            raise InvalidInput(f"is nested more than {MAX_JSON_DEPTH} levels deep", field=field, node=node)
+            name = field or _dotted(_outermost(place))
+            raise InvalidInput(f"is nested more than {MAX_JSON_DEPTH} levels deep", field=name, node=node)
         if count > MAX_JSON_ITEMS:
-            raise InvalidInput(f"holds more than {MAX_JSON_ITEMS} values", field=field, node=node)
+            raise InvalidInput(f"holds more than {MAX_JSON_ITEMS} values", field=field or None, node=node)
         if isinstance(container, dict):
             _check_keys(container, place, node)
         for key, item in container.items() if isinstance(container, dict) else enumerate(container):
@@ -194,7 +198,7 @@ def check_json(value: object, field: str, node: str | None = None) -> Any:
                 raise InvalidInput(fault, field=_dotted((place, key)), node=node)
     encoded = _encode_json(value)
     if len(encoded) > MAX_TEXT_BYTES:
-        raise InvalidInput(f"is larger than {MAX_TEXT_BYTES} bytes", field=field, node=node)
+        raise InvalidInput(f"is larger than {MAX_TEXT_BYTES} bytes", field=field or None, node=node)
     return _decode_json(encoded)
 
 
@@ -212,9 +216,9 @@ _Place = tuple[Any, object]  # the place of the container that holds it (None at
 def _check_keys(container: dict[Any, Any], place: _Place, node: str | None) -> None:
     for key in container:
         if type(key) is not str:
-            raise InvalidInput(f"keys must be strings, not {shown(key)}", field=_dotted(place), node=node)
+            raise InvalidInput(f"keys must be strings, not {shown(key)}", field=_dotted(place) or None, node=node)
         if fault := _text_fault(key):
-            raise InvalidInput(f"key {shown(key)} {fault}", field=_dotted(place), node=node)
+            raise InvalidInput(f"key {shown(key)} {fault}", field=_dotted(place) or None, node=node)
 
 
 def _dotted(place: _Place | None) -> str:
@@ -225,8 +229,15 @@ def _dotted(place: _Place | None) -> str:
         if isinstance(key, int):
             parts.append(f"[{key}]")
         else:
-            parts.append(shown_key(key) if place is None else f".{shown_key(key)}")
-    return shorten("".join(reversed(parts)))
+            parts.append(str(key) if place is None else f".{shown_key(key)}")
+    return shorten("".join(reversed(parts)).removeprefix("."))
+
+
+def _outermost(place: _Place) -> _Place:
+    """The place of that key of a JSON value under which ``place`` lies."""
+    while place[0] is not None and place[0][0] is not None:
+        place = place[0]
+    return place
 
 
 def _scalar_fault(value: object) -> str | None:
