@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -70,8 +71,17 @@ def installed(folder: Path) -> dict[str, object]:
 
 
 def run(*command: str | Path) -> None:
-    """Run a step; its output goes to stderr, since stdout carries the answer. Ends the script if it fails."""
-    status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, cwd=ROOT, check=False).returncode
+    """Run a step; its output goes to stderr, since stdout carries the answer. Ends the script if it fails.
+
+    The step is a group of processes of its own: what interrupts the script ends it at once, and it says nothing about it.
+    """
+    step = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, cwd=ROOT, start_new_session=True)
+    try:
+        status = step.wait()
+    except BaseException:
+        os.killpg(step.pid, signal.SIGKILL)
+        step.wait()
+        raise
     if status:
         line = " ".join(map(str, command))
         refuse(f"this step failed (status {status}, its output is above): {line}\n"
@@ -96,8 +106,13 @@ def make(folder: Path, extra: str) -> None:
     (folder / STAMP).write_text(json.dumps({"basis": basis, "extras": extras}), encoding="utf-8")
 
 
+def end_by(number: int, _: object) -> NoReturn:
+    """End the script as a shell reports one that a signal ended."""
+    sys.exit(128 + number)
+
+
 def main(extra: str = "") -> None:
-    """Make or find the environment, one script at a time, and print its folder."""
+    """Make or find the environment, one script at a time, and print its folder. A half-made one has no stamp."""
     try:
         folder = environment_folder()
         turn = os.open(folder.parent, os.O_RDONLY)
@@ -108,8 +123,13 @@ def main(extra: str = "") -> None:
             os.close(turn)
     except OSError as error:
         refuse(f"can't make the virtual environment: {error}")
+    except KeyboardInterrupt:
+        print("environment: interrupted; the next run begins anew", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     print(folder)
 
 
 if __name__ == "__main__":
+    for end in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(end, end_by)
     main(*sys.argv[1:2])

@@ -25,7 +25,12 @@ version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 
 find_python() {
     old='' bare=''
-    for candidate in ${PYTHON:+"$PYTHON"} ${PYTHON-python3.11 python3.12 python3.13 python3.14 python3 python}; do
+    if [ -n "${PYTHON-}" ]; then
+        set -- "$PYTHON"
+    else
+        set -- python3.11 python3.12 python3.13 python3.14 python3 python
+    fi
+    for candidate; do
         case $(lacks "$candidate") in
             '') base=$candidate; return ;;
             old) old=$candidate ;;
@@ -56,7 +61,9 @@ use_environment() {
     venv=${VENV-}
     if [ -z "$venv" ]; then
         find_python
-        venv=$("$base" "$root/scripts/environment.py" "$@") || exit 1
+        trap 'exit 130' INT # the shell waits for environment.py, which says that it was interrupted
+        venv=$("$base" "$root/scripts/environment.py" "$@") || exit $?
+        trap - INT
     fi
     python=$venv/bin/python
 }

@@ -6,8 +6,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -42,6 +44,48 @@ def test_the_demo_runs_without_a_terminal_and_cleans_up(tmp_path: Path) -> None:
     assert as_of.split()[:2] == ["1", "2026-01-01"]
     assert "\x1b" not in ran.stdout
     assert [entry.name for entry in tmp_path.iterdir() if "demo" in entry.name] == []
+
+
+def test_a_demo_whose_reader_goes_away_cleans_up(tmp_path: Path) -> None:
+    shell = shutil.which("dash") or "/bin/sh"
+    environ = {"PATH": os.environ["PATH"], "VENV": sys.prefix, "TMPDIR": str(tmp_path)}
+    command = [shell, str(ROOT / "scripts" / "demo")]
+    ran = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert ran.stdout is not None
+    assert ran.stderr is not None
+    ran.stdout.readline()
+    ran.stdout.close()
+    said = ran.stderr.read().decode()
+    ran.stderr.close()
+    assert ran.wait(60) == 128 + signal.SIGPIPE
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_ended_cleans_up(tmp_path: Path, number: signal.Signals) -> None:
+    shell = shutil.which("dash") or "/bin/sh"
+    environ = {"PATH": os.environ["PATH"], "VENV": sys.prefix, "TMPDIR": str(tmp_path)}
+    command = [shell, str(ROOT / "scripts" / "demo")]
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as ran:
+        assert ran.stdout is not None
+        while b"created" not in ran.stdout.readline():
+            pass
+        os.killpg(ran.pid, number)
+        _, said = ran.communicate(timeout=60)
+    assert ran.returncode == 128 + number
+    assert b"Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_demo_in_a_store_that_can_not_be_says_so_once(tmp_path: Path) -> None:
+    ran = run(ROOT / "scripts" / "demo", "--store", "nonsense", VENV=sys.prefix, TMPDIR=str(tmp_path))
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == 1
+    assert "url: is 'nonsense'" in ran.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", [["--nonsense"], ["--store"], ["--store", ""], ["a", "b", "c"]])
@@ -100,6 +144,19 @@ def test_the_python_that_was_named_does_not_run(tools: Path) -> None:
     ran = run(ROOT / "scripts" / "test", path=str(tools), PYTHON="/nonexistent/python")
     assert ran.returncode == 1
     assert "PYTHON=/nonexistent/python does not run" in ran.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_empty_name_of_a_python_names_none(tools: Path, script: str) -> None:
+    fake_python(tools, "python3", "3.9", 10)
+    ran = run(ROOT / script, path=str(tools), PYTHON="")
+    assert f"{tools}/python3 is 3.9." in ran.stderr
+
+
+def test_a_python_may_lie_in_a_folder_with_spaces(tools: Path) -> None:
+    fake_python(tools, "my python", "3.10", 10)
+    ran = run(ROOT / "scripts" / "test", path=str(tools), PYTHON=str(tools / "my python"))
+    assert f"{tools}/my python is 3.10." in ran.stderr
 
 
 def test_a_python_that_was_named_is_not_passed_over(tools: Path) -> None:
@@ -185,6 +242,27 @@ def test_an_interrupted_one_is_made_again(made: Made) -> None:
         made("dev")
     made.fail_at = ""
     assert [step.split()[0] for step in made("dev")] == ["venv", "pip"]
+
+
+def test_an_interrupt_during_set_up_is_one_line(tmp_path: Path) -> None:
+    """Ctrl-C reaches all processes of a terminal."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / "scripts", checkout / "scripts")
+    shutil.copy(ROOT / "pyproject.toml", checkout)
+    shell = shutil.which("dash") or "/bin/sh"
+    environ = {"PATH": os.environ["PATH"], "PYTHON": sys.executable}
+    command = [shell, str(checkout / "scripts" / "test")]
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as ran:
+        assert ran.stderr is not None
+        assert ran.stderr.readline() == f"making {checkout / '.venv'} ...\n".encode()
+        while not (checkout / ".venv" / "bin").exists():
+            time.sleep(0.01)
+        os.killpg(ran.pid, signal.SIGINT)
+        out, said = ran.communicate(timeout=60)
+    assert (ran.returncode, out, said.decode()) == (130, b"", "environment: interrupted; the next run begins anew\n")
+    assert not (checkout / ".venv" / "treestore.json").exists()
 
 
 def test_it_is_made_again_if_what_it_was_made_from_changed(made: Made) -> None:
