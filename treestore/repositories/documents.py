@@ -89,7 +89,8 @@ class Documents(Repository[D]):
         The answer says ``created``, ``replaced``, or ``unchanged``: equal content and columns were there, and nothing is
         written. All columns are replaced by those given: one that is left out is empty from then on, also where the content
         is equal (give again what :meth:`Versions.get` shows to keep it). Only ``effective_date=None`` keeps a known date.
-        An ingestion is later than those before it of the policy, even where the clock is not. Raises Conflict only if the version is being changed by others without end.
+        An ingestion is later than those before it of the policy, even where the clock is not. Raises Conflict only if the
+        version is being changed by others without end.
         """
         given = columns.checked(
             policy_id,
