@@ -210,6 +210,14 @@ def test_a_clock_that_goes_back_does_not_make_a_later_ingestion_an_earlier_one(s
     assert store.versions.latest("q").ingested_at == START - DAY, "each policy has a time of its own"
 
 
+def test_what_was_just_stored_is_read_even_where_the_clock_stands(store: SyncStore) -> None:
+    for version_id in ("2", "1", "3", "0"):
+        store.documents.store_document("p", version_id, [node(version_id)])
+        assert store.documents.get_document("p").version.version_id == version_id
+        assert store.documents.get_node("p", version_id).node_id == version_id
+        assert store.documents.list_documents()[0].version.version_id == version_id
+
+
 def test_a_version_stored_while_the_clock_is_behind_a_deleted_one(store: SyncStore, clock: SetClock) -> None:
     store.documents.store_document("p", "1", manual())
     store.documents.delete_version("p", "1")

@@ -96,7 +96,7 @@ def resolve(policy_id: str, versions: list[Version], ref: VersionRef, *, deleted
             if version.version_id == ref:
                 return present(version, deleted=deleted)
         raise missing_version(policy_id, ref) if versions else missing_policy(policy_id)
-    found = latest(versions) if isinstance(ref, Latest) else in_effect(versions, ref.at, ref.known_at)
+    found = latest(versions) if isinstance(ref, Latest) else in_effect(versions, moment(ref, versions), ref.known_at)
     if found is None and isinstance(ref, InEffect) and ref.or_latest:
         found = latest(versions, ref.known_at)
     if found is not None:
@@ -105,6 +105,14 @@ def resolve(policy_id: str, versions: list[Version], ref: VersionRef, *, deleted
         raise gone(policy_id, versions)
     known_at = f", as known at {ref.known_at.isoformat()}" if ref.known_at is not None else ""
     raise NotFound(f"policy {policy_id!r} has no version in effect at {ref.at.isoformat()}{known_at}")
+
+
+def moment(ref: InEffect, versions: Iterable[Version]) -> datetime:
+    """The moment that a question is about. "Now" (``or_latest``) is not before any ingestion: where the clock stands or went
+    back, ingestions are stamped ahead of it, and what was just stored is to be read."""
+    if not ref.or_latest or ref.known_at is not None:
+        return ref.at
+    return max([ref.at, *(version.ingested_at for version in versions if version.deleted_at is None)])
 
 
 def present(version: Version, *, deleted: bool = False) -> Version:

@@ -103,6 +103,7 @@ class Policy:
         live = [c for c in self.contents.values() if c.version.deleted_at is None]
         self.by_start = sorted(live, key=lambda c: (_start(c.version), timeline.by_ingestion(c.version)))
         self.starts = [_start(c.version) for c in self.by_start]
+        self.newest = max((c.version.ingested_at for c in live), default=None)
 
     @property
     def versions(self) -> list[Version]:
@@ -112,7 +113,8 @@ class Policy:
     def find(self, policy_id: str, ref: VersionRef, *, deleted: bool = False) -> Content:
         """The version that is meant. Raises NotFound."""
         if type(ref) is InEffect and ref.known_at is None:
-            i = bisect_right(self.starts, ref.at)
+            at = max(ref.at, self.newest) if ref.or_latest and self.newest else ref.at  # as timeline.moment says
+            i = bisect_right(self.starts, at)
             if i:
                 return self.by_start[i - 1]
         elif type(ref) is str:
