@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, TypeVar, overlo
 
 from treestore.backends.protocol import Backend, SyncBackend
 from treestore.config import Settings, masked
-from treestore.errors import Closed, InvalidInput, NoStore, NotAStore
+from treestore.errors import Closed, InvalidInput
 from treestore.operations import Backup, Check, Compact, Stats
 from treestore.records import CheckReport, StoreStats
 from treestore.repositories.documents import Documents
@@ -251,17 +251,7 @@ def _backend(folder: str | None, settings: Settings, clock: Clock, create: bool)
         return MemoryBackend(settings)
     from treestore.backends.btree.backend import BtreeBackend
 
-    try:
-        return BtreeBackend.open(folder, settings, clock, create=create)
-    except NotAStore as error:
-        if create or not _vacant(folder):
-            raise
-        raise NoStore(str(error)) from error
-
-
-def _vacant(folder: str) -> bool:
-    """Whether there is nothing at all where a store is looked for."""
-    return not os.path.lexists(folder) or (os.path.isdir(folder) and not os.listdir(folder))
+    return BtreeBackend.open(folder, settings, clock, create=create)
 
 
 def _close_unclaimed(opening: asyncio.Future[_BothFaces]) -> None:

@@ -31,7 +31,7 @@ from treestore.backends.btree.engine.node import Root
 from treestore.backends.btree.engine.pager import Pager
 from treestore.backends.btree.engine.tree import Edit, Graft
 from treestore.backends.btree.engine.wal import begun_files, read_log
-from treestore.errors import Corrupted, NotAStore
+from treestore.errors import Corrupted, NoStore, NotAStore
 
 DATA, NEW_DATA, LOG_FOLDER, LOCK = "data", "data.new", "wal", "LOCK"
 
@@ -111,10 +111,10 @@ def create(fs: FileSystem, folder: str) -> None:
 
 def prepare_folder(fs: FileSystem, folder: str, *, create_new: bool) -> bool:
     """Whether a store lies in the folder, after looking whether one does or may be made there. Nothing of somebody else's is
-    touched, not even to lock it. Raises NotAStore, MigrationError."""
+    touched, not even to lock it. Raises NoStore, NotAStore, MigrationError."""
     if not fs.exists(folder):
         if not create_new:
-            raise NotAStore(f"there is no store at {folder}")
+            raise NoStore(f"there is no store at {folder}")
         fs.make_folder(folder)
         fs.sync_folder(os.path.dirname(os.path.abspath(folder)))
         return False
@@ -128,7 +128,7 @@ def prepare_folder(fs: FileSystem, folder: str, *, create_new: bool) -> bool:
     if LOG_FOLDER in names and fs.list(os.path.join(folder, LOG_FOLDER)):
         raise Corrupted(f"{os.path.join(folder, DATA)} is missing although the store has a log")
     if not create_new:
-        raise NotAStore(f"there is no store at {folder}")
+        raise NoStore(f"there is no store at {folder}")
     return False
 
 
