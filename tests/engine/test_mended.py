@@ -14,9 +14,11 @@ import treestore
 from treestore.backends.btree.backend import BtreeBackend
 from treestore.backends.btree.engine import engine as engine_module
 from treestore.backends.btree.engine.batch import Job
+from treestore.backends.btree.engine.bulk import finished
 from treestore.backends.btree.engine.checkpoint import Checkpoint
 from treestore.backends.btree.engine.engine import Engine, Options
 from treestore.backends.btree.engine.file import OsFile, OsFileSystem
+from treestore.backends.btree.engine.node import Leaf
 from treestore.backends.btree.engine.recovery import TreeChange
 from treestore.config import Settings
 from treestore.errors import InvalidInput, Unavailable
@@ -216,3 +218,39 @@ def test_a_group_id_is_remembered_from_its_application_not_from_its_making(
     clock = 100.0  # and the clock may go back
     assert not backend.write_now(group("after")).repeated
     backend.close_now()
+
+
+def test_a_bulk_loaded_leaf_is_never_read_as_an_earlier_one_of_the_same_page_and_checksum(tmp_path: Path) -> None:
+    engine = Engine.open(str(tmp_path / "store"))
+    new = [(b"k%d" % i, b"new") for i in range(3)]
+    first = engine.bulk()
+    made = finished(first.load(new))
+    assert made is not None
+    [(_, reference)] = made.leaves
+    first.abandon()
+    old = Leaf([b"k0"], [b"of another tenant"], 100, reference)
+    engine.state.pager.keep(old)  # by chance it had the same page and checksum
+    again = engine.bulk()
+    made = finished(again.load(new))
+    assert made is not None
+    assert made.leaves[0][1] == reference, "the same page was given out again"
+    again.sync()
+    job = Job(lambda _: [TreeChange(1, grafts=[made])])
+    engine.commit([job])
+    assert job.error is None
+    assert entries(engine) == dict(new)
+    assert engine.state.pager.cached_bytes >= 0
+    engine.close()
+
+
+def test_pages_are_not_freed_beside_a_commit(tmp_path: Path) -> None:
+    """Freeing what readers have left waits for a commit, so no reader of what it publishes can be overlooked."""
+    engine = Engine.open(str(tmp_path / "store"))
+    with engine.writer:
+        tidying = threading.Thread(target=engine.tidy)
+        tidying.start()
+        tidying.join(0.05)
+        assert tidying.is_alive()
+    tidying.join(10)
+    assert not tidying.is_alive()
+    engine.close()

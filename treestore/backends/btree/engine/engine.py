@@ -53,12 +53,11 @@ _open_folders: set[tuple[int, int]] = set()
 @dataclass(frozen=True)
 class Options:
     """``cache_bytes`` bounds the decoded pages in memory, changed ones included; a checkpoint is due when changed ones
-    take half of it, when the log grew by ``log_bytes`` since the last, or after ``checkpoint_seconds``. ``log_file_bytes``
-    is the size at which the next log file is begun."""
+    take half of it, or when the log grew by ``log_bytes`` since the last. ``log_file_bytes`` is the size at which the next
+    log file is begun."""
 
     cache_bytes: int = 128 * 1024 * 1024
     log_file_bytes: int = 100 * 1024 * 1024
-    checkpoint_seconds: float = 600.0
 
     @property
     def dirty_bytes(self) -> int:
