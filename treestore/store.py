@@ -246,7 +246,7 @@ def _folder(url: object) -> str | None:
 
 def _backend(folder: str | None, settings: Settings, clock: Clock, create: bool) -> _BothFaces:
     if folder is None:
-        from treestore.backends.memory import MemoryBackend
+        from treestore.backends.memory.backend import MemoryBackend
 
         return MemoryBackend(settings)
     from treestore.backends.btree.backend import BtreeBackend

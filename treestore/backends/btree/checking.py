@@ -29,7 +29,8 @@ from treestore.backends.btree.keyspace import (
     index_key,
     under,
 )
-from treestore.backends.btree.reads import Content, Policy, Reads
+from treestore.backends.btree.policies import Content, Policy
+from treestore.backends.btree.reads import Reads
 from treestore.catalog import TABLES
 from treestore.errors import TreestoreError
 from treestore.operations import PageTexts, Subtree
