@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from treestore.catalog import TABLES
+from treestore.errors import InvalidInput
 from treestore.records import (
     CheckReport,
     DocumentSummary,
@@ -115,6 +116,17 @@ class Ancestors(Operation[list[N]], Generic[N], frozen=True):
     policy_id: str
     version: VersionRef
     node_id: str
+
+
+class OnPages(Operation[list[N]], Generic[N], frozen=True):
+    """The nodes whose page range meets the pages ``first`` to ``last``, in document order. Nodes without a page range lie on
+    no page."""
+
+    weight: type[N]
+    policy_id: str
+    version: VersionRef
+    first: int
+    last: int
 
 
 class PageTexts(Operation[list[PageText]], frozen=True):
@@ -254,10 +266,19 @@ class ReplaceVersion(msgspec.Struct, frozen=True):
 
 
 class AmendNodes(msgspec.Struct, frozen=True):
-    """Put a version's facts and replace some of its nodes, found by their ordinals; the structure stays."""
+    """Put a version's facts and replace some of its nodes, found by their ordinals; the structure and the page ranges
+    stay."""
 
     version: Version
     nodes: Sequence[Node]
+
+
+def check_amended(node: Node, before: Outline | None) -> None:
+    """Raise InvalidInput unless a node can take the place of the one that is ``before`` at its ordinal (None: none is)."""
+    if before is None or before.node_id != node.node_id:
+        raise InvalidInput("there is no such node at this ordinal", field="ordinal", node=node.node_id)
+    if (before.page_start, before.page_end) != (node.page_start, node.page_end):
+        raise InvalidInput("can't be amended in place; store the document again", field="page_start", node=node.node_id)
 
 
 class DropVersion(msgspec.Struct, frozen=True):

@@ -168,6 +168,10 @@ FAILING: dict[str, tuple[Write, type[Exception]]] = {
         AmendNodes(whole("p", "1").version, [msgspec.structs.replace(one, node_id="x") for one in whole("p", "1").nodes[:1]]),
         InvalidInput,
     ),
+    "amend the pages of a node": (
+        AmendNodes(whole("p", "1").version, [msgspec.structs.replace(one, page_end=99) for one in whole("p", "1").nodes[:1]]),
+        InvalidInput,
+    ),
     "drop an unknown version": (DropVersion(tombstone(whole("p", "9").version)), NotFound),
     "drop an unknown policy": (DropVersion(tombstone(whole("none", "9").version)), NotFound),
 }

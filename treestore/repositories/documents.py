@@ -25,6 +25,7 @@ from treestore.operations import (
     GetVersion,
     InEffect,
     ListDocuments,
+    OnPages,
     PageTexts,
     Put,
     ReplaceVersion,
@@ -263,6 +264,27 @@ class Documents(Repository[D]):
         """The way from the root to a node: the root first, the node itself last."""
         ref = self._ref(policy_id, version_id)
         return (yield from ask(Ancestors(Node, policy_id, ref, rules.check_node_id(node_id))))
+
+    @verb
+    def get_nodes_by_page(self, policy_id: str, page: int, *, version_id: str | None = None) -> Plan[list[Node]]:
+        """The nodes that lie on a page (``page_start <= page <= page_end``) with their texts, in document order.
+
+        Nodes without a page range lie on none. Nothing is assumed of parents and children: each is found by its own range.
+        A page that no node lies on gives an empty list.
+        """
+        ref = self._ref(policy_id, version_id)
+        rules.check_integer(page, "page")
+        return (yield from ask(OnPages(Node, policy_id, ref, page, page)))
+
+    @verb
+    def get_nodes_by_pages(
+        self, policy_id: str, first: int, last: int, *, version_id: str | None = None
+    ) -> Plan[list[Node]]:
+        """As :meth:`get_nodes_by_page`, for the pages ``first`` to ``last``, both included: the nodes that lie on any."""
+        ref = self._ref(policy_id, version_id)
+        if rules.check_integer(first, "first") > rules.check_integer(last, "last"):
+            raise InvalidInput(f"must not be above last ({first} > {last})", field="first")
+        return (yield from ask(OnPages(Node, policy_id, ref, first, last)))
 
     @verb
     def update_node(

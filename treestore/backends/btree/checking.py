@@ -16,6 +16,7 @@ from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.keyspace import (
     FAMILIES,
     HEADS,
+    INTERVALS,
     LAYOUTS,
     NODE_IDS,
     NODES,
@@ -27,6 +28,7 @@ from treestore.backends.btree.keyspace import (
     Head,
     decode,
     index_key,
+    interval_key,
     under,
 )
 from treestore.backends.btree.policies import Content, Policy
@@ -35,7 +37,7 @@ from treestore.catalog import TABLES
 from treestore.errors import TreestoreError
 from treestore.operations import PageTexts, Subtree
 from treestore.records import CheckReport, Node
-from treestore.trees import soundness
+from treestore.trees import intervals, soundness
 
 
 def check_store(engine: Engine, reads: Reads) -> Generator[None, None, CheckReport]:
@@ -83,7 +85,7 @@ def _check_records(state: State) -> list[str]:
 def _check_policies(state: State, reads: Reads) -> Generator[None, None, list[str]]:
     """Every policy with its versions; and that there are no rows besides."""
     problems: list[str] = []
-    sums = {LAYOUTS: 0, NODES: 0, NODE_IDS: 0, PAGES: 0, PAGE_NUMBERS: 0, TEXTS: 0, VERSIONS: 0}
+    sums = {LAYOUTS: 0, NODES: 0, NODE_IDS: 0, PAGES: 0, PAGE_NUMBERS: 0, TEXTS: 0, VERSIONS: 0, INTERVALS: 0}
     for key, raw in state.scan(HEADS, b"", None):
         policy_id = key.decode()
         policy = Policy(state, policy_id, decode(Head, raw))
@@ -119,6 +121,10 @@ def _check_version(state: State, reads: Reads, content: Content, used: set[int],
     ids = {key[4:].decode(): int.from_bytes(raw, "big") for key, raw in state.scan(NODE_IDS, *under(layout.content))}
     if ids != {node.node_id: node.ordinal for node in nodes}:
         problems.append(f"{name}: the index of node ids does not fit the nodes")
+    ranges = [(interval_key(layout.content, depth, index), row) for depth, index, row in intervals.rows(nodes)]
+    sums[INTERVALS] += len(ranges)
+    if list(state.scan(INTERVALS, *under(layout.content))) != ranges:
+        problems.append(f"{name}: the page intervals do not fit the nodes")
     used.update(layout.text_number(node.ordinal) for node in nodes if node.text_hash is not None)
     used.update(layout.text_number(layout.nodes + i) for i in range(layout.pages))
     return problems

@@ -14,6 +14,7 @@ import msgspec
 from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.keyspace import (
     HEADS,
+    INTERVALS,
     LAYOUTS,
     MAX_NUMBER,
     NO_TEXT,
@@ -31,6 +32,7 @@ from treestore.backends.btree.keyspace import (
     decode_outline,
     encode,
     encode_node,
+    interval_key,
     number_key,
     row_prefix,
     row_text_hash,
@@ -38,10 +40,10 @@ from treestore.backends.btree.keyspace import (
     under,
 )
 from treestore.backends.btree.overlay import Entry, Overlay
-from treestore.errors import InvalidInput, Unavailable
-from treestore.operations import ReplaceVersion
+from treestore.errors import Unavailable
+from treestore.operations import ReplaceVersion, check_amended
 from treestore.records import Node, Version
-from treestore.trees import timeline
+from treestore.trees import intervals, timeline
 
 
 def read_head(view: Overlay, policy_id: str) -> Head | None:
@@ -91,7 +93,7 @@ def drop_content(view: Overlay, policy_id: str, version_id: str) -> None:
 
 
 def _drop_rows(view: Overlay, layout: Layout) -> None:
-    for tree in (NODES, NODE_IDS, PAGES, PAGE_NUMBERS):
+    for tree in (NODES, NODE_IDS, PAGES, PAGE_NUMBERS, INTERVALS):
         view.delete_range(tree, *under(layout.content))
 
 
@@ -223,6 +225,8 @@ class NewContent:
         yield PAGES, ((two_numbers(content, i), row) for i, row in enumerate(page_rows))
         numbers = sorted((page.page, i) for i, page in enumerate(self._pages))
         yield PAGE_NUMBERS, ((two_numbers(content, page), i.to_bytes(4, "big")) for page, i in numbers)
+        ranges = intervals.rows(self._nodes)
+        yield INTERVALS, ((interval_key(content, depth, index), row) for depth, index, row in ranges)
 
     def _text(self, index: int) -> str | None:
         return self._nodes[index].text if index < len(self._nodes) else self._pages[index - len(self._nodes)].content
@@ -247,9 +251,8 @@ def amend(view: Overlay, version: Version, nodes: Sequence[Node]) -> None:
     prefix = row_prefix(version.policy_id, version.version_id)
     for node in nodes:
         key = two_numbers(layout.content, node.ordinal) if 0 <= node.ordinal < layout.nodes else b""
-        old = view.get(NODES, key)
-        if old is None or decode_outline(prefix, old).node_id != node.node_id:
-            raise InvalidInput("there is no such node at this ordinal", field="ordinal", node=node.node_id)
+        old = view.get(NODES, key) or b""
+        check_amended(node, decode_outline(prefix, old) if old else None)
         row, text = encode_node(node)
         view.put(NODES, key, row)
         if node.text_hash != row_text_hash(old):

@@ -12,6 +12,7 @@
     PAGES         (content number, position)         -> PageRow: a page text but its content
     PAGE_NUMBERS  (content number, page)             -> position
     GROUPS        (generation, group id)             -> empty: the groups applied of late
+    INTERVALS     (content number, depth, index)     -> a row of the page ranges, see treestore.trees.intervals
 
 A *content* is the tree that one store call wrote; replacing a version makes a new one, so its rows are written in one run
 and readers of the old one are not disturbed. A version's texts have an index: a node's is its ordinal, a page's is the
@@ -35,6 +36,7 @@ from treestore.errors import Corrupted
 from treestore.records import Node, Outline, PageText, Version
 
 COUNTERS, VERSIONS, BY_INGESTION, HEADS, LAYOUTS, NODES, NODE_IDS, TEXTS, PAGES, PAGE_NUMBERS, GROUPS = range(1, 12)
+INTERVALS = 14
 TREES = {
     COUNTERS: "counters",
     VERSIONS: "versions",
@@ -47,6 +49,7 @@ TREES = {
     PAGES: "pages",
     PAGE_NUMBERS: "page numbers",
     GROUPS: "groups",
+    INTERVALS: "page intervals",
 }
 MAX_NUMBER = 2**32 - 1
 
@@ -54,6 +57,9 @@ NEXT_POLICY, NEXT_CONTENT, GENERATION = b"policy", b"content", b"generation"
 
 two_numbers = Struct(">II").pack
 """The key of two numbers, such as (content number, ordinal)."""
+
+interval_key = Struct(">IBI").pack
+"""The key of a row of page intervals: content number, depth, index."""
 
 
 def number_key(number: int, tail: bytes = b"") -> bytes:

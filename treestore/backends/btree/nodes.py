@@ -8,12 +8,14 @@ from typing import Any, Generic, TypeVar
 from treestore.backends.btree.engine.cursor import Cursor
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.keyspace import (
+    INTERVALS,
     NO_TEXT,
     NODE_IDS,
     NODES,
     TEXTS,
     decode_node,
     decode_outline,
+    interval_key,
     number_key,
     row_text_hash,
     two_numbers,
@@ -21,7 +23,7 @@ from treestore.backends.btree.keyspace import (
 from treestore.backends.btree.policies import Content
 from treestore.errors import Corrupted
 from treestore.records import Node, Outline
-from treestore.trees import timeline
+from treestore.trees import intervals, timeline
 
 N = TypeVar("N", Outline, Node)
 
@@ -80,6 +82,20 @@ def ordinals_of(state: State, content: Content, node_ids: Sequence[str]) -> list
     if missing:
         raise timeline.missing_nodes(content.version, missing)
     return [int.from_bytes(raw, "big") for raw in found if raw is not None]
+
+
+def ordinals_on(state: State, content: Content, first: int, last: int) -> list[int]:
+    """The ordinals, ascending, of the nodes whose page range meets the pages ``first`` to ``last``."""
+    number = content.place.content
+    rows = state.cursor(INTERVALS)
+
+    def read(depth: int, index: int) -> bytes:
+        row = rows.get(interval_key(number, depth, index))
+        if row is None:
+            raise Corrupted(f"content {number} has no row {index} of page intervals at depth {depth}")
+        return row
+
+    return intervals.search(read, first, last)
 
 
 def run(state: State, content: Content, weight: type[N], first: int, last: int) -> list[N]:

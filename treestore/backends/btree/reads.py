@@ -26,7 +26,7 @@ from treestore.backends.btree.keyspace import (
     two_numbers,
     under,
 )
-from treestore.backends.btree.nodes import Nodes, ordinals_of, run, text_at
+from treestore.backends.btree.nodes import Nodes, ordinals_of, ordinals_on, run, text_at
 from treestore.backends.btree.policies import Content, Policies
 from treestore.catalog import TABLES
 from treestore.errors import Corrupted, InvalidInput
@@ -38,6 +38,7 @@ from treestore.operations import (
     GetVersion,
     InEffect,
     ListDocuments,
+    OnPages,
     Operation,
     PageTexts,
     Scan,
@@ -62,6 +63,7 @@ class Reads:
             Children: self.children,
             Subtree: self.subtree,
             Ancestors: self.ancestors,
+            OnPages: self.on_pages,
             PageTexts: self.page_texts,
             Get: get_record,
             Scan: scan_records,
@@ -132,6 +134,14 @@ class Reads:
             ordinal = node.parent_ordinal
         way.reverse()
         return way
+
+    def on_pages(self, state: State, ask: OnPages[N]) -> list[N]:
+        content = self.policies.find(state, ask.policy_id, ask.version)
+        ordinals = ordinals_on(state, content, ask.first, ask.last)
+        if ordinals and ordinals[-1] - ordinals[0] == len(ordinals) - 1:
+            return run(state, content, ask.weight, ordinals[0], ordinals[-1])
+        nodes = Nodes(state, content, ask.weight)
+        return [nodes.get(ordinal) for ordinal in ordinals]
 
     def page_texts(self, state: State, ask: PageTexts) -> list[PageText]:
         content = self.policies.find(state, ask.policy_id, ask.version)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from treestore.backends.memory.reads import READS
 from treestore.backends.memory.state import Content, State, detached
 from treestore.config import Settings
-from treestore.errors import Closed, Conflict, InvalidInput
+from treestore.errors import Closed, Conflict
 from treestore.operations import (
     AmendNodes,
     Applied,
@@ -29,6 +29,7 @@ from treestore.operations import (
     ReplaceVersion,
     Write,
     WriteGroup,
+    check_amended,
     unmet,
 )
 from treestore.records import Version
@@ -58,8 +59,7 @@ def _apply(state: State, write: Write) -> None:
             content = _content_of(state, version)
             amended = list(content.nodes)
             for node in nodes:
-                if not 0 <= node.ordinal < len(amended) or amended[node.ordinal].node_id != node.node_id:
-                    raise InvalidInput("there is no such node at this ordinal", field="ordinal", node=node.node_id)
+                check_amended(node, amended[node.ordinal] if 0 <= node.ordinal < len(amended) else None)
                 amended[node.ordinal] = detached(node)
             state.rows[Version].put(version)
             state.contents[version.policy_id, version.version_id] = Content(amended, content.pages)

@@ -20,6 +20,7 @@ from treestore.operations import (
     GetVersion,
     InEffect,
     ListDocuments,
+    OnPages,
     Operation,
     PageTexts,
     Scan,
@@ -91,6 +92,18 @@ def _ordinal(version: Version, content: Content, node_id: str) -> int:
     return content.ordinal_of[node_id]
 
 
+def _on_pages(state: State, ask: OnPages[N]) -> list[N]:
+    _, content = state.find(ask.policy_id, ask.version)
+    return [
+        detached(node)
+        for node in content.in_weight(ask.weight)
+        if node.page_start is not None
+        and node.page_end is not None
+        and node.page_start <= ask.last
+        and node.page_end >= ask.first
+    ]
+
+
 def _page_texts(state: State, ask: PageTexts) -> list[PageText]:
     _, content = state.find(ask.policy_id, ask.version)
     return [
@@ -149,6 +162,7 @@ READS: dict[type[Operation[Any]], Callable[[State, Any], Any]] = {
     Children: _children,
     Subtree: _subtree,
     Ancestors: _ancestors,
+    OnPages: _on_pages,
     PageTexts: _page_texts,
     Get: _get,
     Scan: _scan,
