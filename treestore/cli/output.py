@@ -35,6 +35,8 @@ _UNSAFE_IN_JSON = re.compile(rf"[{_STEERING}]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7e]")
 
 Row = Sequence[str]
+Segment = tuple[str, str]
+"""A piece of a line that is printable already, and its style on a terminal."""
 
 
 class OutputFailed(Exception):
@@ -247,14 +249,27 @@ def write_fields(fields: Iterable[tuple[str, str]]) -> None:
 
 def write_lines(lines: Sequence[tuple[str, str]], styles: Sequence[str]) -> None:
     """Lines of two parts, of which the first is styled on a terminal. The parts are printable already."""
+    write_styled([[(start, style), (rest.rstrip(), "")] for (start, rest), style in zip(lines, styles, strict=True)])
+
+
+def write_styled(lines: Sequence[Sequence[Segment]], *, hanging: int | None = None) -> None:
+    """Lines of segments (printable text, style), styled on a terminal.
+
+    With ``hanging``, a line that is wider than the terminal goes on in the next, at a space, indented by so many columns.
+    """
     if not sys.stdout.isatty() or len(lines) > STYLED_LINES:
-        write("".join(f"{(start + rest).rstrip()}\n" for start, rest in lines))
+        write("".join(f"{''.join(text for text, _ in line).rstrip()}\n" for line in lines))
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(soft_wrap=True)
+    room = shutil.get_terminal_size().columns
     with console.capture() as captured:
-        for (start, rest), style in zip(lines, styles, strict=True):
-            console.print(Text.assemble((start, style), rest.rstrip()))
+        for line in lines:
+            text = Text.assemble(*line)
+            first, *rest = [text] if hanging is None else text.wrap(console, max(room - hanging, 10))
+            console.print(first)
+            for part in rest:
+                console.print(Text(" " * (hanging or 0)).append_text(part))
     write(captured.get())
