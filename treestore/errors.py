@@ -54,6 +54,12 @@ class InvalidInput(TreestoreError, ValueError):
         return InvalidInput(self.rule, field=self.field, node=self.node, source=source)
 
 
+class NotSearchable(TreestoreError):
+    """A search in a version that was stored without postings, or whose postings another version of the analyzer made."""
+
+    code = "not_searchable"
+
+
 class Corrupted(TreestoreError):
     """Stored bytes are not what was written. The message says where; nothing wrong is ever returned instead."""
 

@@ -25,6 +25,7 @@ from treestore.records import (
     Node,
     Outline,
     PageText,
+    SearchHit,
     StoreStats,
     Version,
 )
@@ -127,6 +128,38 @@ class OnPages(Operation[list[N]], Generic[N], frozen=True):
     version: VersionRef
     first: int
     last: int
+
+
+class Query(msgspec.Struct, frozen=True):
+    """What a search asks for: ``words`` as they were typed, each once, and beside each its terms
+    (:mod:`treestore.search.analyzer`). A node is found by any of the terms."""
+
+    words: tuple[str, ...]
+    terms: tuple[tuple[str, ...], ...]
+
+
+class Match(Operation[list[SearchHit]], frozen=True):
+    """The ``limit`` nodes of a version that fit a query best, best first; of equal scores in document order.
+
+    Scores are those of :mod:`treestore.search.ranking`, with the version's nodes as corpus. Raises NotSearchable.
+    """
+
+    policy_id: str
+    version: VersionRef
+    query: Query
+    limit: int
+
+
+class MatchAll(Operation[list[SearchHit]], frozen=True):
+    """As :class:`Match`, over the versions in effect at ``at`` (or the latest, where none is yet) of all policies; of equal
+    scores by policy id, then in document order.
+
+    The nodes of all these versions together are the corpus. Versions that were stored without postings are passed over.
+    """
+
+    at: datetime
+    query: Query
+    limit: int
 
 
 class PageTexts(Operation[list[PageText]], frozen=True):
@@ -254,15 +287,33 @@ class DeleteRange(msgspec.Struct, frozen=True):
     prefix: tuple[Any, ...]
 
 
-class ReplaceVersion(msgspec.Struct, frozen=True):
-    """Put a version's facts and replace all its nodes and page texts (none, where it is new).
+class Segment(msgspec.Struct, frozen=True):
+    """The packed postings of successive nodes, up to :data:`treestore.search.postings.SEGMENT_NODES`: ``rows`` by the first
+    term of each (in order; the first is under the empty string), and the nodes' ``lengths``."""
 
-    ``nodes`` are in document order with ordinals 0, 1, 2…, as :func:`treestore.trees.derive.derive` makes them.
+    rows: tuple[tuple[str, bytes], ...]
+    lengths: bytes
+
+
+class ReplaceVersion(msgspec.Struct, frozen=True):
+    """Put a version's facts and replace all its nodes, page texts and postings (none, where it is new).
+
+    ``nodes`` are in document order with ordinals 0, 1, 2…, as :func:`treestore.trees.derive.derive` makes them. ``segments``
+    are their postings as :func:`treestore.search.postings.pack` makes them; none, if the version is not to be searched.
     """
 
     version: Version
     nodes: Sequence[Node]
     pages: Sequence[PageText] = ()
+    segments: Sequence[Segment] = ()
+
+
+class TermChange(msgspec.Struct, frozen=True):
+    """How the terms of one node change: how often it had each, and has it then."""
+
+    ordinal: int
+    before: dict[str, int]
+    after: dict[str, int]
 
 
 class AmendNodes(msgspec.Struct, frozen=True):
@@ -282,7 +333,7 @@ def check_amended(node: Node, before: Outline | None) -> None:
 
 
 class DropVersion(msgspec.Struct, frozen=True):
-    """Put a version's facts as a tombstone (``deleted_at`` set) and delete its nodes and page texts."""
+    """Put a version's facts as a tombstone (``deleted_at`` set) and delete its nodes, page texts and postings."""
 
     version: Version
 

@@ -100,7 +100,9 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     last change of any kind. ``tree_hash`` and ``node_hash`` are those of the whole tree, ``pages_hash`` that of the page texts
     (which is part of ``tree_hash``), see
     :mod:`treestore.trees.hashes`. A deleted version keeps its row as a tombstone: ``deleted_at`` is set, its content gone.
-    ``revision`` counts the changes of the row, from 1: a writer expects the one it read.
+    ``revision`` counts the changes of the row, from 1: a writer expects the one it read. ``analyzer`` is the version of the
+    analyzer (:data:`treestore.search.analyzer.VERSION`) that its postings were made by, empty if it can't be searched;
+    ``term_count`` the number of terms of all its nodes together.
     """
 
     policy_id: str
@@ -131,6 +133,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     pages_hash: bytes = b""
     pageindex: Envelope | None = None
     revision: int = 0
+    analyzer: str = ""
+    term_count: int = 0
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +164,14 @@ class StoreResult(msgspec.Struct, frozen=True, kw_only=True):
     tree_hash: bytes
 
 
+class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that a search found, with its score (BM25, above 0) and the words of the query that it has, as asked."""
+
+    node: Node
+    score: float
+    words: tuple[str, ...]
+
+
 class DeleteResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a deletion took away: the ids of the versions, in the order of ingestion, and the number of their nodes."""
 
@@ -184,3 +196,63 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     ok: bool
     problems: list[str]
     counts: dict[str, int]
+
+
+# --- what changed --------------------------------------------------------------------------------------------------------
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a node is in one version. ``path`` are the titles from the root down to the node's own."""
+
+    node_id: str
+    section_path: str
+    path: tuple[str, ...]
+    page_start: int | None = None
+    page_end: int | None = None
+
+
+class NodeChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One node that changed: its place before (``None``: it was added) and after (``None``: it was removed). ``fields`` names
+    what differs, where the list that it is in is about that."""
+
+    before: Place | None
+    after: Place | None
+    fields: tuple[str, ...] = ()
+
+
+class Diff(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed from ``version_a`` to ``version_b``. A node may be in several of the lists, but for the first two.
+
+    ``added``, ``removed``: each node that came or went, with all that did below it. ``changed``: the same node says something
+    else; ``fields`` are of title, summary, prefix_summary, text, validation_status, metadata and extra. ``moved``: it is below
+    another parent, or left the order of its siblings; what moved along below it is not listed. ``repaged``: it stands on other
+    pages or lines; ``fields`` are of page_start, page_end, page_index and line_num. Other ids, section paths and orders of
+    keys are no change, and page texts are not compared.
+
+    Below a node that says the same as before, down to its last descendant, nodes are compared further only while ids and
+    section paths are the same: a section that was renumbered, and shifted to other pages, is listed once. Lists are in document
+    order, ``removed`` in that of ``version_a``, the others in that of ``version_b``.
+    """
+
+    policy_id: str
+    version_a: str
+    version_b: str
+    added: list[NodeChange]
+    removed: list[NodeChange]
+    changed: list[NodeChange]
+    moved: list[NodeChange]
+    repaged: list[NodeChange]
+
+
+class TemporalLookup(msgspec.Struct, frozen=True, kw_only=True):
+    """The version in effect at a date, and what changed with it.
+
+    ``previous`` is the version that was in effect until this one came into effect, ``None`` if there was none.
+    ``changed_node_ids`` are nodes of ``version`` that were added, changed or moved since ``previous`` (all of them where there
+    is no previous: they are all new), ``removed_node_ids`` nodes of ``previous`` that are gone; both in document order.
+    """
+
+    version: Version
+    previous: Version | None
+    changed_node_ids: list[str]
+    removed_node_ids: list[str]

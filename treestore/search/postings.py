@@ -1,0 +1,268 @@
+"""Postings: which nodes of a version have a term and how often, packed into rows; the same bytes on every store.
+
+A version is cut into *segments* of :data:`SEGMENT_NODES` successive nodes. In a segment a term has one *block*: its nodes,
+grouped by how long they are (:func:`length_class`) and by how often they have the term. A group is what ranking can judge
+without a look at its nodes, so most of a common term's nodes are never looked at.
+
+    block   = MessagePack [[least length, frequency, nodes], …], ascending by class of length, then by frequency
+              least length: no node of the group is shorter; of the same class
+              nodes: their places in the segment, ascending, as 16-bit little-endian integers; a single one as an integer
+    row     = MessagePack [[term, …], [block, …]]: successive terms, ascending by code points, and their blocks
+    lengths = the number of terms of each node of the segment: little-endian integers of 16 bits, or of 32 if one needs it
+
+A row lies under its first term; the first row of a segment under the empty string. So the row that a term is in, or would be
+in, is the last one whose name is not above the term. Rows are closed at :data:`ROW_BYTES`; a block larger than that has a row
+for itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_left, insort
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from treestore.errors import Corrupted
+from treestore.operations import Segment, TermChange
+from treestore.records import Node
+from treestore.search.analyzer import node_terms
+
+SEGMENT_NODES = 1 << 14
+"""Nodes of a segment. More make a search cheaper (fewer blocks to find), fewer an amendment (smaller blocks to rewrite)."""
+
+ROW_BYTES = 1800
+"""About the size at which a row is closed: such a row lies in a leaf of the native store, and is decoded in microseconds."""
+
+Places = Sequence[int]
+Group = tuple[int, int, Places]
+"""``(least length, frequency, places in the segment)`` of nodes that have a term equally often and are about equally long."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_row = msgspec.msgpack.Decoder(tuple[list[str], list[msgspec.Raw]]).decode
+_decode_block = msgspec.msgpack.Decoder(list[tuple[int, int, int | bytes]]).decode
+
+
+def length_class(length: int) -> int:
+    """The class of a node by its number of terms: one for each doubling."""
+    return length.bit_length()
+
+
+# --- packing -------------------------------------------------------------------------------------------------------------
+
+
+class Packed(msgspec.Struct, frozen=True):
+    """The postings of a version: its segments, and the number of terms of all its nodes."""
+
+    segments: list[Segment]
+    term_count: int
+
+
+def pack(nodes: Sequence[Node]) -> Generator[None, None, Packed]:
+    """The postings of nodes in document order; yields about every millisecond."""
+    segments: list[Segment] = []
+    total = 0
+    for start in range(0, len(nodes), SEGMENT_NODES):
+        lengths: list[int] = []
+        places: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        work = 0
+        for place, node in enumerate(nodes[start : start + SEGMENT_NODES]):
+            terms = node_terms(node, node.text)
+            lengths.append(len(terms))
+            of_class = places[length_class(len(terms))]
+            for term in terms:
+                of_class[term].append(place)
+            work += 8 + len(terms)
+            if work > _SLICE:
+                work = 0
+                yield
+        total += sum(lengths)
+        blocks = yield from _blocks(places, lengths)
+        rows = []
+        for row in _rows(sorted(blocks.items())):
+            rows.append(row)
+            yield
+        segments.append(Segment(tuple(rows), pack_lengths(lengths)))
+    return Packed(segments, total)
+
+
+_SLICE = 4096  # terms to be counted, or blocks to be packed, between two yields
+
+
+def _blocks(
+    places: Mapping[int, Mapping[str, list[int]]], lengths: Sequence[int]
+) -> Generator[None, None, dict[str, bytes]]:
+    """The blocks of a segment by term. ``places``: by class and term, each as often as the node has the term."""
+    blocks: defaultdict[str, list[tuple[int, int, int | bytes]]] = defaultdict(list)
+    work = 0
+    for of_class in sorted(places):
+        least = min([length for length in lengths if length_class(length) == of_class])
+        for term, found in places[of_class].items():
+            if len(found) == 1:
+                blocks[term].append((least, 1, found[0]))
+            else:
+                blocks[term] += [(least, frequency, pack_places(group)) for frequency, group in _by_frequency(found)]
+            work += 4 + len(found)
+            if work > _SLICE:
+                work = 0
+                yield
+    return {term: _encode(block) for term, block in blocks.items()}
+
+
+def _by_frequency(found: list[int]) -> Iterator[tuple[int, list[int]]]:
+    """Places (ascending, repeated as often as the node has the term) by how often they are repeated."""
+    counts = Counter(found)
+    if len(counts) == len(found):
+        yield 1, found
+        return
+    groups: defaultdict[int, list[int]] = defaultdict(list)
+    for place, frequency in counts.items():
+        groups[frequency].append(place)
+    yield from sorted(groups.items())
+
+
+def _rows(blocks: Iterable[tuple[str, bytes | msgspec.Raw]]) -> Iterator[tuple[str, bytes]]:
+    """Blocks in order of their terms as rows, each with the name that it lies under; at least one."""
+    name = ""
+    terms: list[str] = []
+    packed: list[msgspec.Raw] = []
+    size = 0
+    for term, block in blocks:
+        more = len(term) + len(block) + 4
+        if terms and size + more > ROW_BYTES:
+            yield name, _encode((terms, packed))
+            name, terms, packed, size = term, [], [], 0
+        terms.append(term)
+        packed.append(msgspec.Raw(block))
+        size += more
+    yield name, _encode((terms, packed))
+
+
+def pack_places(places: Sequence[int]) -> int | bytes:
+    """Places as they lie in a block."""
+    return places[0] if len(places) == 1 else _little_endian(array("H", places)).tobytes()
+
+
+def pack_lengths(lengths: Sequence[int]) -> bytes:
+    """The lengths of a segment's nodes."""
+    return _little_endian(array("H" if max(lengths, default=0) < 1 << 16 else "I", lengths)).tobytes()
+
+
+def unpack_lengths(raw: bytes, count: int) -> array[int]:
+    """The lengths of ``count`` nodes. Raises Corrupted."""
+    for kind in "HI":
+        if len(raw) == count * array(kind).itemsize:
+            return _little_endian(array(kind, raw))
+    raise Corrupted(f"the lengths of {count} nodes take {len(raw)} bytes")
+
+
+def _little_endian(values: array[int]) -> array[int]:
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+# --- reading -------------------------------------------------------------------------------------------------------------
+
+
+def row_blocks(raw: bytes) -> tuple[list[str], list[msgspec.Raw]]:
+    """The terms of a row and their blocks, still packed. Raises Corrupted."""
+    try:
+        return _decode_row(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Corrupted(f"a row of postings can't be decoded: {error}") from error
+
+
+def find(raw: bytes, term: str) -> list[Group]:
+    """The groups of a term in the row where it is or would be; empty if it is not there. Raises Corrupted."""
+    terms, blocks = row_blocks(raw)
+    at = bisect_left(terms, term)
+    return groups(blocks[at]) if at < len(terms) and terms[at] == term else []
+
+
+def groups(block: bytes | msgspec.Raw) -> list[Group]:
+    """What a block says, by length and frequency. Raises Corrupted."""
+    try:
+        return [(least, frequency, _places(packed)) for least, frequency, packed in _decode_block(block)]
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Corrupted(f"a block of postings can't be decoded: {error}") from error
+
+
+def _places(packed: int | bytes) -> Places:
+    return (packed,) if isinstance(packed, int) else _little_endian(array("H", packed))
+
+
+# --- amending ------------------------------------------------------------------------------------------------------------
+
+
+def amended(row_of: Callable[[str], tuple[str, bytes]], change: TermChange) -> dict[str, bytes | None]:
+    """The rows of a segment, by name, that a change of one node's terms makes new or takes away (None).
+
+    ``row_of`` finds the row that a term is or would be in: its name and the row. Raises Corrupted.
+    """
+    place = change.ordinal % SEGMENT_NODES
+    old, new = sum(change.before.values()), sum(change.after.values())
+    rows: dict[str, dict[str, bytes | msgspec.Raw]] = {}
+    for term in change.before.keys() | change.after.keys():
+        before, after = change.before.get(term, 0), change.after.get(term, 0)
+        if before == after and length_class(old) == length_class(new) and old <= new:
+            continue
+        name, raw = row_of(term)
+        if name not in rows:
+            rows[name] = dict(zip(*row_blocks(raw), strict=True))
+        block = _Block(groups(rows[name].pop(term)) if term in rows[name] else [])
+        if before:
+            block.remove(old, before, place)
+        if after:
+            block.add(new, after, place)
+        if block.groups:
+            rows[name][term] = block.packed()
+    changed: dict[str, bytes | None] = {}
+    for name, blocks in rows.items():
+        changed[name] = None
+        if blocks or not name:
+            for first, raw in _rows(sorted(blocks.items(), key=_term)):
+                changed[first or name] = raw
+    return changed
+
+
+def _term(entry: tuple[str, object]) -> str:
+    return entry[0]
+
+
+class _Block:
+    """A block while it is changed: its groups by class of length and frequency."""
+
+    def __init__(self, found: list[Group]) -> None:
+        self.groups = {(length_class(least), frequency): (least, list(places)) for least, frequency, places in found}
+
+    def remove(self, length: int, frequency: int, place: int) -> None:
+        """Take a node away that is so long and has the term so often. Raises Corrupted if it is not there."""
+        key = length_class(length), frequency
+        least, places = self.groups.pop(key, (0, []))
+        if place not in places:
+            raise Corrupted(f"the postings of a term lack the node at place {place}")
+        places.remove(place)
+        if places:
+            self.groups[key] = least, places
+
+    def add(self, length: int, frequency: int, place: int) -> None:
+        """Add a node."""
+        key = length_class(length), frequency
+        least, places = self.groups.get(key, (length, []))
+        insort(places, place)
+        self.groups[key] = min(least, length), places
+
+    def packed(self) -> bytes:
+        """The block's bytes."""
+        ordered = sorted((*key, *group) for key, group in self.groups.items())
+        return _encode([(least, frequency, pack_places(places)) for _, frequency, least, places in ordered])
+
+
+def amended_lengths(raw: bytes, count: int, change: TermChange) -> bytes:
+    """The lengths of a segment of ``count`` nodes after a change. Raises Corrupted."""
+    lengths = list(unpack_lengths(raw, count))
+    lengths[change.ordinal % SEGMENT_NODES] = sum(change.after.values())
+    return pack_lengths(lengths)
