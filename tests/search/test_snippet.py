@@ -1,0 +1,130 @@
+"""Excerpts: what they show, where they are cut, what they mark."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from treestore.errors import InvalidInput
+from treestore.records import Node
+from treestore.search import analyzer
+from treestore.search.snippet import CUT, best_snippet, snippet
+
+FILLER = "lorem ipsum dolor amet " * 20
+
+
+def marked(text: str, query: str, width: int | None = 160) -> list[str]:
+    found = snippet(text, query, width=width)
+    return [found.text[start:end] for start, end in found.marks]
+
+
+def node(summary: str | None = None, prefix_summary: str | None = None, text: str | None = None) -> Node:
+    return Node(
+        policy_id="p",
+        version_id="1",
+        node_id="a",
+        parent_id=None,
+        title="Title",
+        section_path="1",
+        ordinal=0,
+        last_ordinal=0,
+        parent_ordinal=-1,
+        depth=0,
+        node_hash=b"",
+        tree_hash=b"",
+        summary=summary,
+        prefix_summary=prefix_summary,
+        text=text,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "words"),
+    [
+        ("Physical therapy.", "THERAPIES", ["therapy"]),
+        ("see LCD-L34220, M54.5", "l34220 m54", ["LCD-L34220", "M54.5"]),
+        ("it costs 1,234 or 12,34", "1234", ["1,234"]),
+        ("a CAFÉ and a café", "cafe", ["CAFÉ", "café"]),
+        ("the employer's leave; leaves", "leave employer", ["employer's", "leave", "leaves"]),
+        ("休暇規程について、休日", "休暇", ["休暇", "休"]),
+        ("nothing here", "therapy", []),
+        ("the one and the other", "the and", []),
+        ("", "therapy", []),
+        ("therapy", "", []),
+    ],
+)
+def test_words_match_as_in_a_search(text: str, query: str, words: list[str]) -> None:
+    assert marked(text, query) == words
+    assert marked(text, query, width=None) == words
+
+
+def test_a_short_text_is_whole_and_on_one_line() -> None:
+    assert snippet(" One\n\ttwo \r\n three ", "two") == ("One two three", ((4, 7),), 1)
+
+
+def test_the_densest_place_is_shown_and_cut_at_spaces() -> None:
+    text = f"Therapy {FILLER}of physical and occupational therapies. {FILLER}physical"
+    found = snippet(text, "physical occupational therapy", width=80)
+    assert marked(text, "physical occupational therapy", 80) == ["physical", "occupational", "therapies"]
+    assert found.found == 3
+    assert found.text.startswith(CUT)
+    assert found.text.endswith(CUT)
+    assert set(found.text.strip(CUT).replace(".", "").split()) <= set(text.replace(".", "").split()), "no word is cut"
+    assert 60 <= len(found.text) <= 80
+
+
+def test_different_words_count_more_than_many_and_the_first_of_equals_wins() -> None:
+    text = f"leave leave leave {FILLER}annual leave {FILLER}leave annual"
+    assert marked(text, "annual leave", 40) == ["annual", "leave"]
+
+
+def test_without_a_match_it_is_the_beginning() -> None:
+    assert snippet(f"First words. {FILLER}", "therapy", width=30) == ("First words. lorem ipsum…", (), 0)
+
+
+def test_a_word_that_is_wider_than_the_excerpt_is_cut() -> None:
+    found = snippet("x" * 50 + " " + "y" * 500 + " z", "y" * 500, width=40)
+    assert found.text == "…" + "y" * 38 + "…"
+    assert found.marks == ((1, 39),)
+    clause = "規" * 300 + "休暇" + "程" * 300
+    assert marked(clause, "休暇", 40) == ["休暇"], "the part of a long clause that matches"
+
+
+def test_a_node_s_best_field() -> None:
+    assert best_snippet(node(), "title") == ("", (), 0)
+    assert best_snippet(node(summary="Of leave.", text="Of pay."), "pay").text == "Of pay."
+    assert best_snippet(node(summary="Of leave.", text="Of pay."), "leave").text == "Of leave."
+    assert best_snippet(node(summary="Of leave.", text="Leave it."), "leave").text == "Leave it."
+    assert best_snippet(node(prefix_summary="Annual leave.", text="Leave it."), "annual leave").text == "Annual leave."
+    assert best_snippet(node(summary="Of leave.", text="Of pay."), "title").text == "Of leave."
+    assert best_snippet(node(text="Of pay."), "title").text == "Of pay."
+
+
+@pytest.mark.parametrize("width", [19, 0, -1])
+def test_a_width_that_shows_nothing_is_refused(width: int) -> None:
+    with pytest.raises(InvalidInput, match=f"width: must be at least 20, not {width}"):
+        snippet("text", "query", width=width)
+
+
+WORDS = ["leave", "Leaves", "pay", "M54.5", "café", "休暇規程", "e\u0301te", "x" * 70, "\n", "-", "'s", "\u200b", "🏖"]
+texts = st.lists(st.sampled_from(WORDS), max_size=80).map(" ".join) | st.text(max_size=300)
+
+
+@given(texts, texts, st.integers(20, 100))
+@example("e" + "\u0301" * 100, "e", 20)
+def test_an_excerpt_is_of_the_text_and_its_marks_are_of_the_query(text: str, query: str, width: int) -> None:
+    found = snippet(text, query, width=width)
+    whole = " ".join(unicodedata.normalize("NFC", text).split())
+    assert len(found.text) <= width
+    assert found.text.removeprefix(CUT).removesuffix(CUT) in whole
+    assert whole == "" or found.text.strip(CUT + " ") or not whole.strip(CUT + " ")
+    edge = 0
+    for start, end in found.marks:
+        assert edge <= start < end <= len(found.text)
+        edge = end
+    common = set(analyzer.terms(query)).intersection(analyzer.terms(text))
+    assert found.found <= len(common)
+    assert bool(found.marks) == bool(found.found) == bool(common), "what matches is shown"
