@@ -202,9 +202,11 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a node is in one version. ``path`` are the titles from the root down to the node's own."""
+    """Where a node is in one version. ``path`` are the titles from the root down to the node's own, ``ordinal`` is its place
+    in document order."""
 
     node_id: str
+    ordinal: int
     section_path: str
     path: tuple[str, ...]
     page_start: int | None = None
@@ -230,8 +232,8 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     keys are no change, and page texts are not compared.
 
     Below a node that says the same as before, down to its last descendant, nodes are compared further only while ids and
-    section paths are the same: a section that was renumbered, and shifted to other pages, is listed once. Lists are in document
-    order, ``removed`` in that of ``version_a``, the others in that of ``version_b``.
+    section paths are the same: a section that was renumbered, and shifted to other pages, is listed once. Lists are in
+    document order, ``removed`` in that of ``version_a``, the others in that of ``version_b``.
     """
 
     policy_id: str

@@ -6,9 +6,9 @@ from datetime import date
 
 from treestore.errors import Conflict
 from treestore.operations import GetVersion, InEffect, Latest, Put, Scan, WriteGroup
-from treestore.records import Version
-from treestore.repositories import facts
-from treestore.repositories.plan import D, Plan, Repository, ask, take_turn, tell, verb
+from treestore.records import Diff, TemporalLookup, Version
+from treestore.repositories import changes, facts
+from treestore.repositories.plan import D, Plan, Repository, ask, ask_all, take_turn, tell, verb
 from treestore.trees import rules, timeline
 
 
@@ -56,6 +56,41 @@ class Versions(Repository[D]):
         at = rules.as_question_time(date, "date")
         known = None if known_at is None else rules.as_question_time(known_at, "known_at")
         return (yield from ask(GetVersion(policy_id, InEffect(at, known))))
+
+    @verb
+    def temporal_lookup(self, policy_id: str, as_of_date: date, known_at: date | None = None) -> Plan[TemporalLookup]:
+        """The version as of a date, as :meth:`get_version_as_of` gives it, and the nodes that changed with it.
+
+        Compared is with the version that was in effect until it came into effect, by what is (or, with ``known_at``, was)
+        known; where there was none, all its nodes are new. Both contents are those of now. Raises Conflict if the policy is
+        being changed by others without end.
+        """
+        rules.check_policy_id(policy_id)
+        at = rules.as_question_time(as_of_date, "as_of_date")
+        known = None if known_at is None else rules.as_question_time(known_at, "known_at")
+        for _ in range(facts.ATTEMPTS):
+            versions = yield from ask(Scan(Version, (policy_id,), index="ingested"))
+            found = yield from changes.lookup(policy_id, versions, at, known)
+            if found is not None:
+                return found
+        raise facts.contended(policy_id, None)
+
+    @verb
+    def diff(self, policy_id: str, a: str, b: str) -> Plan[Diff]:
+        """What changed from version ``a`` of a policy to version ``b``: nodes added, removed, changed, moved and repaged.
+
+        Nodes are matched by what they say, not by their ids: see :class:`~treestore.records.Diff` for what counts as which
+        change and :mod:`treestore.trees.diff` for how they are matched. The cost grows with what differs, not with the
+        document. A version and itself do not differ. Raises Conflict if they are being changed by others without end.
+        """
+        rules.check_policy_id(policy_id)
+        ids = rules.check_version_id(a, "a"), rules.check_version_id(b, "b")
+        for _ in range(facts.ATTEMPTS):
+            before, after = yield from ask_all(*[GetVersion(policy_id, version_id) for version_id in ids])
+            found = yield from changes.difference(before, after)
+            if found is not None:
+                return found
+        raise facts.contended(policy_id, None)
 
     @verb
     def set_effective_date(self, policy_id: str, version_id: str, date: date) -> Plan[Version]:

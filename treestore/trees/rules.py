@@ -98,9 +98,9 @@ def check_policy_id(value: object) -> str:
     return check_id(value, "policy_id", POLICY_ID_LENGTH)
 
 
-def check_version_id(value: object) -> str:
+def check_version_id(value: object, field: str = "version_id") -> str:
     """A version's id: 1 to 50 characters."""
-    return check_id(value, "version_id", VERSION_ID_LENGTH)
+    return check_id(value, field, VERSION_ID_LENGTH)
 
 
 def check_node_id(value: object, field: str = "node_id", node: str | None = None) -> str:
