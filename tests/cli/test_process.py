@@ -32,7 +32,7 @@ def test_the_installed_command_and_the_module_are_one() -> None:
 def test_help_names_every_verb(treestore: Command) -> None:
     ran = treestore.process("--help")
     assert (ran.status, ran.err) == (0, "")
-    verbs = "ingest documents tree node children ancestors versions export delete stats check backup compact config"
+    verbs = "ingest documents tree node children ancestors versions diff export delete stats check backup compact config"
     assert [verb for verb in verbs.split() if f" {verb} " not in ran.out] == []
 
 

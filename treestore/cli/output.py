@@ -235,9 +235,14 @@ def write_tree(nodes: Sequence[Any], first_depth: int) -> None:
 
 def place_of(node: Any) -> str:
     """Where in its source a node stands, as text: pages or a line; empty if it does not say."""
-    if node.page_start is not None:
-        return f"page {node.page_start}" if node.page_start == node.page_end else f"pages {node.page_start}-{node.page_end}"
-    return "" if node.line_num is None else f"line {node.line_num}"
+    return pages_of(node) or ("" if node.line_num is None else f"line {node.line_num}")
+
+
+def pages_of(node: Any) -> str:
+    """The pages of a node as text; empty if it does not say."""
+    if node.page_start is None:
+        return ""
+    return f"page {node.page_start}" if node.page_start == node.page_end else f"pages {node.page_start}-{node.page_end}"
 
 
 def write_fields(fields: Iterable[tuple[str, str]]) -> None:
@@ -269,7 +274,9 @@ def write_styled(lines: Sequence[Sequence[Segment]], *, hanging: int | None = No
         for line in lines:
             text = Text.assemble(*line)
             first, *rest = [text] if hanging is None else text.wrap(console, max(room - hanging, 10))
+            first.rstrip()
             console.print(first)
             for part in rest:
+                part.rstrip()
                 console.print(Text(" " * (hanging or 0)).append_text(part))
     write(captured.get())
