@@ -318,10 +318,11 @@ class TermChange(msgspec.Struct, frozen=True):
 
 class AmendNodes(msgspec.Struct, frozen=True):
     """Put a version's facts and replace some of its nodes, found by their ordinals; the structure and the page ranges
-    stay."""
+    stay. ``terms``: the changes that follow for its postings, if it has any."""
 
     version: Version
     nodes: Sequence[Node]
+    terms: Sequence[TermChange] = ()
 
 
 def check_amended(node: Node, before: Outline | None) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from treestore.records import Node, Outline
+from treestore.operations import TermChange
+from treestore.records import Node, Outline, Version
+from treestore.search import analyzer
+from treestore.search.analyzer import node_terms
 from treestore.trees import hashes, rules
 
 
@@ -31,6 +35,20 @@ _canonical = msgspec.msgpack.Encoder(order="deterministic")
 def checked(node_id: str, fields: Mapping[str, object]) -> dict[str, Any]:
     """Those of ``fields`` that were given (are not ``UNSET``), in the form that is stored. Raises InvalidInput."""
     return {name: FIELDS[name](value, name, node_id) for name, value in fields.items() if value is not UNSET}
+
+
+def term_change(version: Version, before: Node, after: Node) -> TermChange | None:
+    """What an amendment changes in the version's postings; None for nothing. Postings of another version of the analyzer are
+    left as they are: they will be made anew."""
+    if version.analyzer != analyzer.VERSION:
+        return None
+    terms = [dict(Counter(node_terms(node, node.text))) for node in (before, after)]
+    return TermChange(before.ordinal, *terms) if terms[0] != terms[1] else None
+
+
+def growth(change: TermChange) -> int:
+    """By how much a node has more terms after a change."""
+    return sum(change.after.values()) - sum(change.before.values())
 
 
 def same(amended: Node, before: Node) -> bool:

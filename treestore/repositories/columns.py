@@ -9,6 +9,7 @@ from typing import Any, TypedDict, get_args
 from treestore.catalog import VERSIONS
 from treestore.errors import InvalidInput
 from treestore.records import Envelope, Node, PageText, Shape, Version
+from treestore.search import analyzer
 from treestore.trees import hashes, rules
 
 NOT_YET = datetime(1, 1, 1, tzinfo=UTC)
@@ -32,6 +33,7 @@ class Columns(TypedDict):
     created_by: str
     tags: Iterable[str]
     pageindex: Envelope | None
+    searchable: bool
 
 
 def checked(policy_id: str, version_id: str, columns: Columns) -> Version:
@@ -56,6 +58,7 @@ def checked(policy_id: str, version_id: str, columns: Columns) -> Version:
         created_by=_text(columns["created_by"], "created_by"),
         tags=rules.check_texts(columns["tags"], "tags"),
         pageindex=_envelope(columns["pageindex"]),
+        analyzer=analyzer.VERSION if _flag(columns["searchable"], "searchable") else "",
         ingested_at=NOT_YET,
         created_at=NOT_YET,
         updated_at=NOT_YET,
@@ -85,6 +88,12 @@ def _optional_text(value: object, column: str) -> str | None:
     return rules.check_optional_text(value, column, limit=VERSIONS.lengths.get(column))
 
 
+def _flag(value: object, column: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInput(f"must be True or False, not {rules.shown(value)}", field=column)
+    return value
+
+
 def _optional_time(value: object, column: str) -> datetime | None:
     return None if value is None else rules.as_fact_time(value, column)
 
@@ -102,13 +111,11 @@ def _envelope(value: object) -> Envelope | None:
         raise InvalidInput(rule, field="pageindex")
     if value.shape not in shapes:
         raise InvalidInput(f"must be one of {', '.join(shapes)}, not {shown(value.shape)}", field="pageindex.shape")
-    if not isinstance(value.generated_ids, bool):
-        raise InvalidInput(f"must be True or False, not {shown(value.generated_ids)}", field="pageindex.generated_ids")
     return Envelope(
         shape=value.shape,
         fields=rules.check_json_object(value.fields, "pageindex.fields"),
         keys=rules.check_texts(value.keys, "pageindex.keys"),
         node_keys=rules.check_texts(value.node_keys, "pageindex.node_keys"),
         page_keys=rules.check_texts(value.page_keys, "pageindex.page_keys"),
-        generated_ids=value.generated_ids,
+        generated_ids=_flag(value.generated_ids, "pageindex.generated_ids"),
     )

@@ -23,7 +23,6 @@ from treestore.operations import (
     Get,
     GetNodes,
     GetVersion,
-    InEffect,
     ListDocuments,
     OnPages,
     PageTexts,
@@ -47,13 +46,15 @@ from treestore.records import (
     Version,
 )
 from treestore.repositories import amendment, columns, facts
-from treestore.repositories.plan import D, Plan, Repository, ask, ask_all, take_turn, tell, verb
+from treestore.repositories.plan import D, Plan, ask, ask_all, take_turn, tell, verb
+from treestore.repositories.search import Search
+from treestore.search.postings import Packed, pack
 from treestore.trees import rules, timeline
 from treestore.trees.derive import derive
 from treestore.trees.given import check_pages
 
 
-class Documents(Repository[D]):
+class Documents(Search[D]):
     """Verbs on trees and their nodes."""
 
     # --- whole documents -------------------------------------------------------------------------------------------------
@@ -80,12 +81,14 @@ class Documents(Repository[D]):
         tags: Iterable[str] = (),
         pages: Iterable[PageText | Mapping[str, Any]] = (),
         pageindex: Envelope | None = None,
+        searchable: bool = True,
     ) -> Plan[StoreResult]:
         """Store a document as one version of a policy, whole and at once, in the place of what that version held.
 
         ``nodes`` are records or mappings, flat (each with its ``parent_id``, siblings in the order given) or nested (children
         in ``nodes``); see :mod:`treestore.trees.derive` for the keys. ``pages`` are page texts, ``pageindex`` what
-        :func:`treestore.pageindex.read` gives as ``envelope``.
+        :func:`treestore.pageindex.read` gives as ``envelope``. Without ``searchable`` no postings are made: storing is faster,
+        and a search in this version raises NotSearchable.
 
         The answer says ``created``, ``replaced``, or ``unchanged``: equal content and columns were there, and nothing is
         written. All columns are replaced by those given: one that is left out is empty from then on, also where the content
@@ -111,6 +114,7 @@ class Documents(Repository[D]):
                 "created_by": created_by,
                 "tags": tags,
                 "pageindex": pageindex,
+                "searchable": searchable,
             },
         )
         return (yield from self._store(given, nodes, pages))
@@ -125,18 +129,28 @@ class Documents(Repository[D]):
         kept_pages = check_pages(pages)
         given = msgspec.structs.replace(given, **columns.content(derived, kept_pages))
         yield from take_turn(given.policy_id)
+        packed: Packed | None = None
         for _ in range(facts.ATTEMPTS):
             before, ingestions = yield from ask_all(
                 Get(Version, (given.policy_id, given.version_id)),
                 Scan(Version, (given.policy_id,), index="ingested", reverse=True, limit=1),
             )
             live = before is not None and before.deleted_at is None
-            write: Put | ReplaceVersion | None
-            if before is None or not live or before.tree_hash != given.tree_hash:
-                now = facts.after_all(ingestions, self._clock())
-                write = ReplaceVersion(facts.ingested(given, before, now), derived, kept_pages)
+            same_tree = before is not None and live and before.tree_hash == given.tree_hash
+            write: Put | ReplaceVersion | None = None
+            if before is not None and same_tree and before.analyzer == given.analyzer:
+                given = msgspec.structs.replace(given, term_count=before.term_count)
+                if not facts.same(given, before):
+                    write = Put(facts.described(given, before, self._clock()))
             else:
-                write = None if facts.same(given, before) else Put(facts.described(given, before, self._clock()))
+                if given.analyzer and packed is None:
+                    packed = yield from pack(derived)
+                given = msgspec.structs.replace(given, term_count=packed.term_count if packed else 0)
+                if before is not None and same_tree:
+                    row = facts.described(given, before, self._clock())
+                else:
+                    row = facts.ingested(given, before, facts.after_all(ingestions, self._clock()))
+                write = ReplaceVersion(row, derived, kept_pages, packed.segments if packed else ())
             if write is not None:
                 expects = facts.as_read(given.policy_id, given.version_id, before)
                 try:
@@ -167,9 +181,8 @@ class Documents(Repository[D]):
         """The policies that have a version, by policy id in code point order; the first ``limit`` ones after ``after``."""
         if after is not None:
             rules.check_id(after, "after", rules.POLICY_ID_LENGTH)
-        if limit is not None and not 1 <= rules.check_integer(limit, "limit") <= rules.MAX_RESULTS:
-            raise InvalidInput(f"must be from 1 to {rules.MAX_RESULTS}, not {limit}", field="limit")
-        return (yield from ask(ListDocuments(self._clock(), after, limit)))
+        checked = None if limit is None else rules.check_limit(limit)
+        return (yield from ask(ListDocuments(self._clock(), after, checked)))
 
     @verb
     def delete_version(self, policy_id: str, version_id: str) -> Plan[DeleteResult]:
@@ -340,8 +353,11 @@ class Documents(Repository[D]):
                 *[Children(Outline, policy_id, exact, above.node_id) for above in path],
             )
             nodes, hashes = amendment.rehashed([*path[:-1], node], children, roots, version.pages_hash)
-            row = facts.changed(version, version, self._clock(), **hashes)
-            yield from tell(WriteGroup((AmendNodes(row, nodes),), (facts.unchanged_since(version),)))
+            change = amendment.term_change(version, path[-1], node)
+            terms = version.term_count + (amendment.growth(change) if change else 0)
+            row = facts.changed(version, version, self._clock(), term_count=terms, **hashes)
+            amend = AmendNodes(row, nodes, (change,) if change else ())
+            yield from tell(WriteGroup((amend,), (facts.unchanged_since(version),)))
         except (Conflict, NotFound):
             return None
         return nodes[-1]
@@ -371,11 +387,6 @@ class Documents(Repository[D]):
         if first is not None and last is not None and first > last:
             raise InvalidInput(f"must not be above last ({first} > {last})", field="first")
         return (yield from ask(PageTexts(policy_id, ref, first, last)))
-
-    def _ref(self, policy_id: str, version_id: str | None) -> VersionRef:
-        """The version operand that a verb's arguments mean, both checked."""
-        rules.check_policy_id(policy_id)
-        return InEffect(self._clock(), or_latest=True) if version_id is None else rules.check_version_id(version_id)
 
 
 def _node_ids(node_ids: object) -> tuple[str, ...]:

@@ -118,6 +118,8 @@ def tombstone(version: Version, now: datetime) -> Version:
         tree_hash=b"",
         pages_hash=b"",
         pageindex=None,
+        analyzer="",
+        term_count=0,
     )
 
 

@@ -170,9 +170,12 @@ def _little_endian(values: array[int]) -> array[int]:
 def row_blocks(raw: bytes) -> tuple[list[str], list[msgspec.Raw]]:
     """The terms of a row and their blocks, still packed. Raises Corrupted."""
     try:
-        return _decode_row(raw)
+        terms, blocks = _decode_row(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Corrupted(f"a row of postings can't be decoded: {error}") from error
+    if len(terms) != len(blocks):
+        raise Corrupted(f"a row of postings has {len(terms)} terms and {len(blocks)} blocks")
+    return terms, blocks
 
 
 def find(raw: bytes, term: str) -> list[Group]:
@@ -192,6 +195,43 @@ def groups(block: bytes | msgspec.Raw) -> list[Group]:
 
 def _places(packed: int | bytes) -> Places:
     return (packed,) if isinstance(packed, int) else _little_endian(array("H", packed))
+
+
+def by_node(segments: Sequence[Segment], count: int) -> list[dict[str, int]]:
+    """How often each of ``count`` nodes has each of its terms: what the postings of a version say, node by node.
+
+    Everything is read and proved. Raises Corrupted where the postings contradict themselves or the lengths.
+    """
+    nodes: list[dict[str, int]] = []
+    if len(segments) != -(-count // SEGMENT_NODES):
+        raise Corrupted(f"{count} nodes have {len(segments)} segments of postings")
+    for segment in segments:
+        lengths = list(unpack_lengths(segment.lengths, min(SEGMENT_NODES, count - len(nodes))))
+        terms: list[dict[str, int]] = [{} for _ in lengths]
+        names = [name for name, _ in segment.rows]
+        if names[:1] != [""]:
+            raise Corrupted("the first row of a segment is not under the empty string")
+        last = ""
+        for number, (name, row) in enumerate(segment.rows):
+            for term, block in zip(*row_blocks(row), strict=True):
+                if term <= last or term < name or (number + 1 < len(names) and term >= names[number + 1]):
+                    raise Corrupted(f"the term {term!r} is out of order")
+                last = term
+                _add_block(terms, lengths, term, groups(block))
+        if any(sum(of_node.values()) != length for of_node, length in zip(terms, lengths, strict=True)):
+            raise Corrupted("the lengths of nodes are not the numbers of their terms")
+        nodes += terms
+    return nodes
+
+
+def _add_block(terms: list[dict[str, int]], lengths: Sequence[int], term: str, block: list[Group]) -> None:
+    for least, frequency, places in block:
+        for place in places:
+            if place >= len(lengths) or term in terms[place] or not frequency:
+                raise Corrupted(f"the term {term!r} has a place that can't be")
+            if lengths[place] < least or length_class(lengths[place]) != length_class(least):
+                raise Corrupted(f"the term {term!r} has a node in a wrong group")
+            terms[place][term] = frequency
 
 
 # --- amending ------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Excerpts: the place in a text that says most about a query, with the matching words marked.
 
 Words match as they do in a search, by the analyzer's terms: "therapies" marks "Therapy", and "l34220" marks "LCD-L34220".
-Nothing is read or stored here; an excerpt is computed from a text that the caller has.
+The beginning of a code that the text does not have whole ("l342") marks those that it has. Nothing is read or stored here; an
+excerpt is computed from a text that the caller has.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from treestore.errors import InvalidInput
 from treestore.records import Node
 from treestore.search import analyzer
+from treestore.search.query import codes, distinct, parse
 
 CUT = "…"
 """Stands where an excerpt leaves something out."""
@@ -48,12 +50,13 @@ def snippet(text: str, query: str, *, width: int | None = 160) -> Snippet:
     """The excerpt of at most ``width`` characters with the most different terms of the query, then the most matching words;
     of equal ones the first. It is cut at spaces, with an ellipsis there. ``None``: the whole text.
 
-    Where nothing matches it is the beginning of the text. Raises InvalidInput for a width below 20.
+    Where nothing matches it is the beginning of the text. Raises InvalidInput for a width below 20, and for a query that a
+    search refuses.
     """
     if width is not None and width < LEAST_WIDTH:
         raise InvalidInput(f"must be at least {LEAST_WIDTH}, not {width}", field="width")
     whole = " ".join(unicodedata.normalize("NFC", text).split())
-    matches = list(_matches(whole, _wanted(query)))
+    matches = list(_matches(whole, query))
     if width is None or len(whole) <= width:
         return _excerpt(whole, 0, len(whole), matches)
     first, last = _densest(matches, width - 2 * len(CUT))
@@ -71,15 +74,21 @@ def best_snippet(node: Node, query: str, *, width: int = 160) -> Snippet:
 
 
 @lru_cache(maxsize=16)
-def _wanted(query: str) -> frozenset[str]:
-    """The terms of a query; it is the same for all hits of a search."""
-    return frozenset(analyzer.terms(query))
+def _wanted(query: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The terms of a query, and those of them that may stand for others; the same for all hits of a search."""
+    asked = parse(query)
+    return frozenset(distinct(asked.terms)), frozenset(codes(asked))
 
 
-def _matches(whole: str, wanted: frozenset[str]) -> Iterator[_Match]:
+def _matches(whole: str, query: str) -> Iterator[_Match]:
     """The matching words; in writing without spaces, where a word is a whole clause, its matching characters."""
-    for start, end, terms in analyzer.spans(whole):
+    wanted, typed_codes = _wanted(query)
+    words = list(analyzer.spans(whole))
+    missing = tuple(typed_codes.difference(*[terms for _, _, terms in words]))
+    for start, end, terms in words:
         common = wanted.intersection(terms)
+        if missing and not common:
+            common = frozenset(term for term in terms if term.startswith(missing))
         if not common:
             continue
         word = whole[start:end]

@@ -14,14 +14,19 @@ from treestore.backends.btree.engine.check import check
 from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.keyspace import (
+    BY_INGESTION,
+    COUNTERS,
     FAMILIES,
+    GROUPS,
     HEADS,
     INTERVALS,
     LAYOUTS,
+    LENGTHS,
     NODE_IDS,
     NODES,
     PAGE_NUMBERS,
     PAGES,
+    POSTINGS,
     TEXTS,
     TREES,
     VERSIONS,
@@ -33,10 +38,13 @@ from treestore.backends.btree.keyspace import (
 )
 from treestore.backends.btree.policies import Content, Policy
 from treestore.backends.btree.reads import Reads
+from treestore.backends.btree.search import stored_segments
 from treestore.catalog import TABLES
 from treestore.errors import TreestoreError
 from treestore.operations import PageTexts, Subtree
 from treestore.records import CheckReport, Node
+from treestore.search import soundness as search_soundness
+from treestore.search.postings import by_node
 from treestore.trees import intervals, soundness
 
 
@@ -85,7 +93,7 @@ def _check_records(state: State) -> list[str]:
 def _check_policies(state: State, reads: Reads) -> Generator[None, None, list[str]]:
     """Every policy with its versions; and that there are no rows besides."""
     problems: list[str] = []
-    sums = {LAYOUTS: 0, NODES: 0, NODE_IDS: 0, PAGES: 0, PAGE_NUMBERS: 0, TEXTS: 0, VERSIONS: 0, INTERVALS: 0}
+    sums = dict.fromkeys(TREES.keys() - {COUNTERS, BY_INGESTION, HEADS, GROUPS}, 0)
     for key, raw in state.scan(HEADS, b"", None):
         policy_id = key.decode()
         policy = Policy(state, policy_id, decode(Head, raw))
@@ -125,6 +133,11 @@ def _check_version(state: State, reads: Reads, content: Content, used: set[int],
     sums[INTERVALS] += len(ranges)
     if list(state.scan(INTERVALS, *under(layout.content))) != ranges:
         problems.append(f"{name}: the page intervals do not fit the nodes")
+    segments = stored_segments(state, content)
+    sums[POSTINGS] += sum(len(segment.rows) for segment in segments)
+    sums[LENGTHS] += len(segments)
+    terms = by_node(segments, len(nodes)) if segments else []
+    problems += search_soundness.problems(version, nodes, terms)
     used.update(layout.text_number(node.ordinal) for node in nodes if node.text_hash is not None)
     used.update(layout.text_number(layout.nodes + i) for i in range(layout.pages))
     return problems

@@ -16,12 +16,14 @@ from treestore.backends.btree.keyspace import (
     HEADS,
     INTERVALS,
     LAYOUTS,
+    LENGTHS,
     MAX_NUMBER,
     NO_TEXT,
     NODE_IDS,
     NODES,
     PAGE_NUMBERS,
     PAGES,
+    POSTINGS,
     TEXTS,
     VERSIONS,
     Head,
@@ -34,15 +36,18 @@ from treestore.backends.btree.keyspace import (
     encode_node,
     interval_key,
     number_key,
+    posting_key,
     row_prefix,
     row_text_hash,
     two_numbers,
     under,
 )
 from treestore.backends.btree.overlay import Entry, Overlay
-from treestore.errors import Unavailable
-from treestore.operations import ReplaceVersion, check_amended
-from treestore.records import Node, Version
+from treestore.errors import Corrupted, Unavailable
+from treestore.operations import AmendNodes, ReplaceVersion, TermChange, check_amended
+from treestore.records import Version
+from treestore.search import postings
+from treestore.search.postings import SEGMENT_NODES
 from treestore.trees import intervals, timeline
 
 
@@ -93,7 +98,7 @@ def drop_content(view: Overlay, policy_id: str, version_id: str) -> None:
 
 
 def _drop_rows(view: Overlay, layout: Layout) -> None:
-    for tree in (NODES, NODE_IDS, PAGES, PAGE_NUMBERS, INTERVALS):
+    for tree in (NODES, NODE_IDS, PAGES, PAGE_NUMBERS, POSTINGS, LENGTHS, INTERVALS):
         view.delete_range(tree, *under(layout.content))
 
 
@@ -174,6 +179,7 @@ class NewContent:
         self.content = content
         self._nodes = write.nodes
         self._pages = write.pages
+        self._segments = write.segments
         self._page_hashes = [sha256(page.content.encode()).digest() for page in write.pages]
         self._new_texts: list[tuple[int, int]] = []  # (number, index)
         self._next_text = head.next_text
@@ -225,6 +231,9 @@ class NewContent:
         yield PAGES, ((two_numbers(content, i), row) for i, row in enumerate(page_rows))
         numbers = sorted((page.page, i) for i, page in enumerate(self._pages))
         yield PAGE_NUMBERS, ((two_numbers(content, page), i.to_bytes(4, "big")) for page, i in numbers)
+        segments = list(enumerate(self._segments))
+        yield POSTINGS, ((posting_key(content, at, term), row) for at, segment in segments for term, row in segment.rows)
+        yield LENGTHS, ((two_numbers(content, at), segment.lengths) for at, segment in segments)
         ranges = intervals.rows(self._nodes)
         yield INTERVALS, ((interval_key(content, depth, index), row) for depth, index, row in ranges)
 
@@ -245,11 +254,12 @@ class NewContent:
         view.put(LAYOUTS, _layout_key(head, version.version_id), encode(self.layout))
 
 
-def amend(view: Overlay, version: Version, nodes: Sequence[Node]) -> None:
+def amend(view: Overlay, write: AmendNodes) -> None:
     """Replace nodes of a version, found by their ordinals. Raises NotFound, InvalidInput."""
+    version = write.version
     head, layout = live_layout(view, version)
     prefix = row_prefix(version.policy_id, version.version_id)
-    for node in nodes:
+    for node in write.nodes:
         key = two_numbers(layout.content, node.ordinal) if 0 <= node.ordinal < layout.nodes else b""
         old = view.get(NODES, key) or b""
         check_amended(node, decode_outline(prefix, old) if old else None)
@@ -257,8 +267,35 @@ def amend(view: Overlay, version: Version, nodes: Sequence[Node]) -> None:
         view.put(NODES, key, row)
         if node.text_hash != row_text_hash(old):
             head, layout = _amend_text(view, head, layout, version, node.ordinal, text)
+    for change in write.terms:
+        _amend_postings(view, layout, change)
     view.put(LAYOUTS, _layout_key(head, version.version_id), encode(layout))
     view.put(HEADS, version.policy_id.encode(), encode(head))
+
+
+def _amend_postings(view: Overlay, layout: Layout, change: TermChange) -> None:
+    """Change the rows of postings that a change of one node's terms is about."""
+    segment, content = change.ordinal // SEGMENT_NODES, layout.content
+    low = posting_key(content, segment, "")
+
+    def row_of(term: str) -> tuple[str, bytes]:
+        found = view.floor(POSTINGS, low, posting_key(content, segment, term))
+        if found is None:
+            raise Corrupted(f"segment {segment} of content {content} has no postings")
+        return found[0][len(low) :].decode(), found[1]
+
+    for name, row in postings.amended(row_of, change).items():
+        key = posting_key(content, segment, name)
+        if row is None:
+            view.delete(POSTINGS, key)
+        else:
+            view.put(POSTINGS, key, row)
+    key = two_numbers(content, segment)
+    lengths = view.get(LENGTHS, key)
+    if lengths is None:
+        raise Corrupted(f"segment {segment} of content {content} has no lengths of nodes")
+    count = min(SEGMENT_NODES, layout.nodes - segment * SEGMENT_NODES)
+    view.put(LENGTHS, key, postings.amended_lengths(lengths, count, change))
 
 
 def _amend_text(

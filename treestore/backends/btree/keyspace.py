@@ -12,6 +12,9 @@
     PAGES         (content number, position)         -> PageRow: a page text but its content
     PAGE_NUMBERS  (content number, page)             -> position
     GROUPS        (generation, group id)             -> empty: the groups applied of late
+    POSTINGS      (content number, segment, term)    -> the row of postings that begins with the term, see
+                                                        treestore.search.postings
+    LENGTHS       (content number, segment)          -> the number of terms of each node of the segment
     INTERVALS     (content number, depth, index)     -> a row of the page ranges, see treestore.trees.intervals
 
 A *content* is the tree that one store call wrote; replacing a version makes a new one, so its rows are written in one run
@@ -36,7 +39,7 @@ from treestore.errors import Corrupted
 from treestore.records import Node, Outline, PageText, Version
 
 COUNTERS, VERSIONS, BY_INGESTION, HEADS, LAYOUTS, NODES, NODE_IDS, TEXTS, PAGES, PAGE_NUMBERS, GROUPS = range(1, 12)
-INTERVALS = 14
+POSTINGS, LENGTHS, INTERVALS = range(12, 15)
 TREES = {
     COUNTERS: "counters",
     VERSIONS: "versions",
@@ -49,6 +52,8 @@ TREES = {
     PAGES: "pages",
     PAGE_NUMBERS: "page numbers",
     GROUPS: "groups",
+    POSTINGS: "postings",
+    LENGTHS: "lengths of nodes",
     INTERVALS: "page intervals",
 }
 MAX_NUMBER = 2**32 - 1
@@ -57,6 +62,14 @@ NEXT_POLICY, NEXT_CONTENT, GENERATION = b"policy", b"content", b"generation"
 
 two_numbers = Struct(">II").pack
 """The key of two numbers, such as (content number, ordinal)."""
+
+_segment_key = Struct(">IH").pack
+
+
+def posting_key(content: int, segment: int, term: str) -> bytes:
+    """The key of a row of postings: content number, segment, the first term in UTF-8."""
+    return _segment_key(content, segment) + term.encode()
+
 
 interval_key = Struct(">IBI").pack
 """The key of a row of page intervals: content number, depth, index."""

@@ -49,6 +49,18 @@ class Overlay:
                     found[key] = value
         return sorted(found.items())
 
+    def floor(self, tree: int, low: bytes, key: bytes) -> Entry | None:
+        """The entry with the greatest key from ``low`` to ``key``, both inclusive, now."""
+        puts = self._puts.get(tree, {})
+        put = max((changed for changed, value in puts.items() if value is not None and low <= changed <= key), default=None)
+        for stored, raw in self.state.scan_back(tree, low, key + b"\0"):
+            if put is not None and put >= stored:
+                break
+            if stored not in puts and not self._deleted(tree, stored):
+                return stored, raw
+        value = None if put is None else puts[put]
+        return None if put is None or value is None else (put, value)
+
     def put(self, tree: int, key: bytes, value: bytes) -> None:
         """Set a key. Raises InvalidInput for a key too long to be stored."""
         if len(key) > MAX_KEY:

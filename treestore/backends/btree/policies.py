@@ -7,6 +7,7 @@ every change of the policy rewrites) is the same.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from datetime import datetime
 
 from treestore.backends.btree.engine import keycode
@@ -100,6 +101,15 @@ class Policies:
             self._known.pop(next(iter(self._known), ""), None)
         self._known[policy_id] = raw, policy
         return policy
+
+    def scan(self, state: State, after: str | None = None) -> Iterator[tuple[str, Policy]]:
+        """The policies that have a version which is not deleted, by id in code point order, after ``after``."""
+        low = b"" if after is None else after.encode() + b"\0"
+        for key, _ in state.scan(HEADS, low, None):
+            policy_id = key.decode()
+            policy = self.get(state, policy_id)
+            if policy is not None and policy.by_start:
+                yield policy_id, policy
 
     def find(self, state: State, policy_id: str, ref: VersionRef, *, deleted: bool = False) -> Content:
         """The version that is meant. Raises NotFound."""

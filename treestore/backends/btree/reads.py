@@ -11,7 +11,6 @@ from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.keyspace import (
     FAMILIES,
-    HEADS,
     LAYOUTS,
     NODES,
     PAGE_NUMBERS,
@@ -28,6 +27,7 @@ from treestore.backends.btree.keyspace import (
 )
 from treestore.backends.btree.nodes import Nodes, ordinals_of, ordinals_on, run, text_at
 from treestore.backends.btree.policies import Content, Policies
+from treestore.backends.btree.search import match
 from treestore.catalog import TABLES
 from treestore.errors import Corrupted, InvalidInput
 from treestore.operations import (
@@ -38,6 +38,8 @@ from treestore.operations import (
     GetVersion,
     InEffect,
     ListDocuments,
+    Match,
+    MatchAll,
     OnPages,
     Operation,
     PageTexts,
@@ -45,7 +47,8 @@ from treestore.operations import (
     Stats,
     Subtree,
 )
-from treestore.records import DocumentSummary, Node, Outline, PageText, StoreStats, Version
+from treestore.records import DocumentSummary, Node, Outline, PageText, SearchHit, StoreStats, Version
+from treestore.search.query import check_searchable
 
 T = TypeVar("T", bound=msgspec.Struct)
 N = TypeVar("N", Outline, Node)
@@ -64,6 +67,8 @@ class Reads:
             Subtree: self.subtree,
             Ancestors: self.ancestors,
             OnPages: self.on_pages,
+            Match: self.match,
+            MatchAll: self.match_all,
             PageTexts: self.page_texts,
             Get: get_record,
             Scan: scan_records,
@@ -84,16 +89,12 @@ class Reads:
 
     def list_documents(self, state: State, ask: ListDocuments) -> list[DocumentSummary]:
         found: list[DocumentSummary] = []
-        low = b"" if ask.after is None else ask.after.encode() + b"\0"
-        for key, _ in state.scan(HEADS, low, None):
+        for policy_id, policy in self.policies.scan(state, ask.after):
             if len(found) == ask.limit:
                 break
-            policy_id = key.decode()
-            policy = self.policies.get(state, policy_id)
-            if policy is not None and policy.by_start:
-                content = policy.find(policy_id, InEffect(ask.at, or_latest=True))
-                version = decode(Version, content.raw)
-                found.append(DocumentSummary(policy_id=policy_id, version=version, version_count=len(policy.by_start)))
+            content = policy.find(policy_id, InEffect(ask.at, or_latest=True))
+            version = decode(Version, content.raw)
+            found.append(DocumentSummary(policy_id=policy_id, version=version, version_count=len(policy.by_start)))
         return found
 
     def get_nodes(self, state: State, ask: GetNodes[N]) -> list[N]:
@@ -142,6 +143,20 @@ class Reads:
             return run(state, content, ask.weight, ordinals[0], ordinals[-1])
         nodes = Nodes(state, content, ask.weight)
         return [nodes.get(ordinal) for ordinal in ordinals]
+
+    def match(self, state: State, ask: Match) -> list[SearchHit]:
+        content = self.policies.find(state, ask.policy_id, ask.version)
+        check_searchable(content.version)
+        return match(state, [content], ask.query, ask.limit)
+
+    def match_all(self, state: State, ask: MatchAll) -> list[SearchHit]:
+        contents = []
+        for policy_id, policy in self.policies.scan(state):
+            content = policy.find(policy_id, InEffect(ask.at, or_latest=True))
+            if content.version.analyzer:
+                check_searchable(content.version)
+                contents.append(content)
+        return match(state, contents, ask.query, ask.limit)
 
     def page_texts(self, state: State, ask: PageTexts) -> list[PageText]:
         content = self.policies.find(state, ask.policy_id, ask.version)

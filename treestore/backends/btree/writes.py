@@ -135,9 +135,9 @@ def apply(view: Overlay, write: Write, numbers: Numbers) -> None:
             for tree, entries in new.families():
                 for entry, value in entries:
                     view.put(tree, entry, value)
-        case AmendNodes(version, nodes):
-            amend(view, version, nodes)
-            put_record(view, version)
+        case AmendNodes():
+            amend(view, write)
+            put_record(view, write.version)
         case DropVersion(version):
             live_layout(view, version)
             drop_content(view, version.policy_id, version.version_id)

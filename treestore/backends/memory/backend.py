@@ -33,6 +33,7 @@ from treestore.operations import (
     unmet,
 )
 from treestore.records import Version
+from treestore.search.postings import by_node
 
 R = TypeVar("R")
 
@@ -51,18 +52,22 @@ def _apply(state: State, write: Write) -> None:
         case DeleteRange(record, prefix):
             for key in state.plain(record).under(prefix):
                 _apply(state, Delete(record, key))
-        case ReplaceVersion(version, nodes, pages):
+        case ReplaceVersion(version, nodes, pages, segments):
             state.rows[Version].put(version)
-            content = Content([detached(node) for node in nodes], [detached(page) for page in pages])
+            terms = by_node(segments, len(nodes)) if segments else []
+            content = Content([detached(node) for node in nodes], [detached(page) for page in pages], terms)
             state.contents[version.policy_id, version.version_id] = content
-        case AmendNodes(version, nodes):
+        case AmendNodes(version, nodes, changes):
             content = _content_of(state, version)
             amended = list(content.nodes)
             for node in nodes:
                 check_amended(node, amended[node.ordinal] if 0 <= node.ordinal < len(amended) else None)
                 amended[node.ordinal] = detached(node)
             state.rows[Version].put(version)
-            state.contents[version.policy_id, version.version_id] = Content(amended, content.pages)
+            amended_terms = list(content.terms)
+            for change in changes:
+                amended_terms[change.ordinal] = change.after
+            state.contents[version.policy_id, version.version_id] = Content(amended, content.pages, amended_terms)
         case DropVersion(version):
             _content_of(state, version)
             state.rows[Version].put(version)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from treestore.backends.memory.search import match
 from treestore.backends.memory.state import Content, State, detached
 from treestore.errors import Unavailable
 from treestore.operations import (
@@ -20,6 +21,8 @@ from treestore.operations import (
     GetVersion,
     InEffect,
     ListDocuments,
+    Match,
+    MatchAll,
     OnPages,
     Operation,
     PageTexts,
@@ -27,7 +30,9 @@ from treestore.operations import (
     Stats,
     Subtree,
 )
-from treestore.records import CheckReport, DocumentSummary, Node, Outline, PageText, StoreStats, Version
+from treestore.records import CheckReport, DocumentSummary, Node, Outline, PageText, SearchHit, StoreStats, Version
+from treestore.search import soundness as search_soundness
+from treestore.search.query import check_searchable
 from treestore.trees import soundness, timeline
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -104,6 +109,21 @@ def _on_pages(state: State, ask: OnPages[N]) -> list[N]:
     ]
 
 
+def _match(state: State, ask: Match) -> list[SearchHit]:
+    version, content = state.find(ask.policy_id, ask.version)
+    check_searchable(version)
+    return match([(version, content)], ask.query, ask.limit)
+
+
+def _match_all(state: State, ask: MatchAll) -> list[SearchHit]:
+    documents = _list_documents(state, ListDocuments(ask.at))
+    found = [state.find(document.policy_id, document.version.version_id) for document in documents]
+    searchable = [(version, content) for version, content in found if version.analyzer]
+    for version, _ in searchable:
+        check_searchable(version)
+    return match(searchable, ask.query, ask.limit)
+
+
 def _page_texts(state: State, ask: PageTexts) -> list[PageText]:
     _, content = state.find(ask.policy_id, ask.version)
     return [
@@ -144,6 +164,7 @@ def _check(state: State) -> CheckReport:
             problems += soundness.problems(version, None, None)
         else:
             problems += soundness.problems(version, content.nodes, content.pages)
+            problems += search_soundness.problems(version, content.nodes, content.terms)
             counts["nodes"] += len(content.nodes)
             counts["pages"] += len(content.pages)
     strays = state.contents.keys() - state.rows[Version].records.keys()
@@ -163,6 +184,8 @@ READS: dict[type[Operation[Any]], Callable[[State, Any], Any]] = {
     Subtree: _subtree,
     Ancestors: _ancestors,
     OnPages: _on_pages,
+    Match: _match,
+    MatchAll: _match_all,
     PageTexts: _page_texts,
     Get: _get,
     Scan: _scan,

@@ -7,7 +7,7 @@ where they hold any, so that nobody outside can change what is stored.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -90,11 +90,13 @@ def _beginning_with(prefix: Key, ordered: list[Key]) -> list[Key]:
 
 
 class Content:
-    """The nodes of one version in document order, and its page texts in the order given."""
+    """The nodes of one version in document order, and its page texts in the order given. ``terms`` say how often each node
+    has each of its terms; they are empty where the version can't be searched."""
 
-    def __init__(self, nodes: Sequence[Node], pages: Sequence[PageText]) -> None:
+    def __init__(self, nodes: Sequence[Node], pages: Sequence[PageText], terms: Sequence[Mapping[str, int]]) -> None:
         self.nodes = nodes
         self.pages = pages
+        self.terms = terms
 
     @cached_property
     def outlines(self) -> list[Outline]:

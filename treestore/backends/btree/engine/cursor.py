@@ -38,6 +38,15 @@ def get(root: Root | None, key: bytes, pager: Pager) -> Value | None:
     return None
 
 
+def floor(root: Root | None, key: bytes, pager: Pager) -> tuple[bytes, Value] | None:
+    """The entry with the greatest key that is not above ``key``."""
+    if root is None:
+        return None
+    leaf = leaf_of(root, key, pager)
+    i = bisect_right(leaf.keys, key)
+    return (leaf.keys[i - 1], leaf.values[i - 1]) if i else next(scan_back(root, b"", key, pager), None)
+
+
 class Cursor:
     """Looks up keys that are likely to lie in the same leaf as the one before."""
 

@@ -29,6 +29,14 @@ class State(NamedTuple):
         value = cursor.get(self.roots.get(number), key, self.pager)
         return value if value is None or type(value) is bytes else self.pager.value(value)
 
+    def floor(self, number: int, key: bytes) -> tuple[bytes, bytes] | None:
+        """The entry of a tree with the greatest key that is not above ``key``."""
+        found = cursor.floor(self.roots.get(number), key, self.pager)
+        if found is None:
+            return None
+        at, value = found
+        return at, value if type(value) is bytes else self.pager.value(value)
+
     def cursor(self, number: int) -> cursor.Cursor:
         """Look-ups in a tree whose keys are likely to lie close together."""
         return cursor.Cursor(self.roots.get(number), self.pager)

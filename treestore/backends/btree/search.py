@@ -1,0 +1,104 @@
+"""Keyword search in the native store: the rows of postings that a query needs, ranked, and the nodes that come first."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.keyspace import LENGTHS, POSTINGS, posting_key, two_numbers, under
+from treestore.backends.btree.nodes import Nodes
+from treestore.backends.btree.policies import Content
+from treestore.errors import Corrupted
+from treestore.operations import Query, Segment
+from treestore.records import Node, SearchHit
+from treestore.search import postings, query
+from treestore.search.postings import SEGMENT_NODES, Group
+from treestore.search.ranking import Corpus, Part, best
+
+
+def match(state: State, contents: Sequence[Content], asked: Query, limit: int) -> list[SearchHit]:
+    """The nodes of some versions, which are one corpus, that fit a query best; of equal scores in the order of ``contents``,
+    then in document order."""
+    versions = [content.version for content in contents]
+    corpus = Corpus(sum(version.node_count for version in versions), sum(version.term_count for version in versions))
+    segments = [_Segment(state, content, number) for content in contents for number in range(segments_of(content))]
+    groups = {term: [segment.groups(term) for segment in segments] for term in query.distinct(asked.terms)}
+
+    def beginning(code: str) -> list[str] | None:
+        return None if any(groups[code]) else _beginning(segments, code)
+
+    words = query.with_beginnings(asked, beginning)
+    terms = query.distinct(words)
+    for term in terms:
+        if term not in groups:
+            groups[term] = [segment.groups(term) for segment in segments]
+    parts = [Part([groups[term][at] for term in terms], segment.lengths) for at, segment in enumerate(segments)]
+    hits = []
+    for found in best(corpus, parts, limit):
+        segment = segments[found.part]
+        node = Nodes(state, segment.content, Node).get(segment.number * SEGMENT_NODES + found.place)
+        having = query.words_of(asked, words, [terms[term] for term in found.terms])
+        hits.append(SearchHit(node=node, score=found.score, words=having))
+    return hits
+
+
+def stored_segments(state: State, content: Content) -> list[Segment]:
+    """All postings of a version, as they lie in the store."""
+    rows: dict[int, list[tuple[str, bytes]]] = {}
+    for key, row in state.scan(POSTINGS, *under(content.place.content)):
+        rows.setdefault(int.from_bytes(key[4:6], "big"), []).append((key[6:].decode(), row))
+    lengths = [raw for _, raw in state.scan(LENGTHS, *under(content.place.content))]
+    return [Segment(tuple(rows.get(at, ())), raw) for at, raw in enumerate(lengths)]
+
+
+def _beginning(segments: Sequence[_Segment], code: str) -> list[str]:
+    """The terms that begin with a code, in order, as many as may stand for it."""
+    found: set[str] = set()
+    for segment in segments:
+        for count, term in enumerate(segment.terms_from(code)):
+            if count == query.MAX_BEGINNING or not term.startswith(code):
+                break
+            found.add(term)
+    return sorted(found)
+
+
+def segments_of(content: Content) -> int:
+    """How many segments of postings a version has."""
+    return -(-content.place.nodes // SEGMENT_NODES)
+
+
+class _Segment:
+    """The postings of one segment of a version at a state."""
+
+    def __init__(self, state: State, content: Content, number: int) -> None:
+        self.content = content
+        self.number = number
+        self._state = state
+        self.lengths = partial(lengths_of, state, content, number)
+
+    def groups(self, term: str) -> list[Group]:
+        """The nodes that have a term."""
+        key = posting_key(self.content.place.content, self.number, term)
+        entry = self._state.floor(POSTINGS, key)
+        if entry is None or entry[0][:6] != key[:6]:
+            raise Corrupted(f"segment {self.number} of content {self.content.place.content} has no postings")
+        return postings.find(entry[1], term)
+
+    def terms_from(self, first: str) -> Iterator[str]:
+        """The terms that are not below the first one, in order."""
+        key = posting_key(self.content.place.content, self.number, first)
+        entry = self._state.floor(POSTINGS, key)
+        low = key if entry is None else entry[0]
+        high = posting_key(self.content.place.content, self.number + 1, "")
+        for _, row in self._state.scan(POSTINGS, low, high):
+            yield from (term for term in postings.row_blocks(row)[0] if term >= first)
+
+
+def lengths_of(state: State, content: Content, number: int) -> array[int]:
+    """The number of terms of each node of a segment."""
+    raw = state.get(LENGTHS, two_numbers(content.place.content, number))
+    if raw is None:
+        raise Corrupted(f"segment {number} of content {content.place.content} has no lengths of nodes")
+    return postings.unpack_lengths(raw, min(SEGMENT_NODES, content.place.nodes - number * SEGMENT_NODES))
