@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""treestore beside SQLite and LMDB: the same document, the same questions, one run (see docs/performance.md).
+
+Prints a table. Ends with status 1 if a store gives a wrong answer or fails, with 2 for a wrong argument. ``pip install -e
+'.[dev]'`` installs what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sqlite3
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from treestore.bench import plot, report
+from treestore.bench.run import Mismatch
+from treestore.bench.session import bench, check_output
+from treestore.cli.output import OutputFailed, write, write_file, write_table
+from treestore.errors import InvalidInput, TreestoreError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        refuse(message, 2)
+
+
+def refuse(message: str, status: int) -> NoReturn:
+    """End with one line that says why."""
+    print(f"benchmark_backends: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def arguments(given: Sequence[str]) -> argparse.Namespace:
+    """What was asked for, outputs checked."""
+    parser = Parser(description="treestore beside SQLite and LMDB: the same document, the same questions, one run.")
+    parser.add_argument("--nodes", type=int, default=50_000, metavar="N", help="nodes of the document (50000)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="R", help="times that each is measured, in turn (5)")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the stores are to lie (a temporary folder)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as Markdown")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the table, as .svg or .png")
+    asked = parser.parse_args(given)
+    for field in ("json", "markdown", "plot"):
+        path = getattr(asked, field)
+        if path is not None:
+            check_output(path, f"--{field}")
+    if asked.plot is not None and asked.plot.suffix not in (".svg", ".png"):
+        raise InvalidInput("must end in .svg or .png", field="--plot")
+    return asked
+
+
+def main(given: Sequence[str]) -> None:
+    """Measure, print, and write what was asked for."""
+    asked = arguments(given)
+    found = bench(asked.nodes, asked.rounds, asked.folder, say=lambda line: print(line, file=sys.stderr, flush=True))
+    write_table(*report.table(found, aims=True))
+    write(f"{report.met(found)}\n{report.made_of(found)}\n")
+    if asked.json is not None:
+        write_file(asked.json, msgspec.json.format(msgspec.json.encode(report.as_data(found)), indent=2).decode() + "\n")
+    if asked.markdown is not None:
+        write_file(asked.markdown, report.markdown(found))
+    if asked.plot is not None:
+        plot.draw(found, asked.plot)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except InvalidInput as wrong:
+        refuse(str(wrong), 2)
+    except (Mismatch, OutputFailed, OSError, TreestoreError, sqlite3.Error) as failure:
+        refuse(str(failure), 1)
+    except KeyboardInterrupt:
+        refuse("interrupted", 128 + signal.SIGINT)

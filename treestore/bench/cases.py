@@ -1,0 +1,189 @@
+"""What is measured: each case one question asked many times, what its answer must be, and what treestore aims at.
+
+A time is that of one question, or of one node or document where ``what`` says so; everything that is stored is durable. A
+bound against another store is in times as fast: 2.0 means half of the other's time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from treestore.bench import truth
+from treestore.bench.contender import LEVELS, TASKS
+from treestore.bench.corpus import (
+    EPOCH,
+    LATER,
+    NODES_PER_PAGE,
+    SEARCHES,
+    SEED,
+    VERSION,
+    VERSIONS,
+    Corpus,
+    Tree,
+    small_tree,
+)
+
+TREESTORE, ASYNC, SQLITE, LMDB, DISK = "treestore", "treestore async", "SQLite", "LMDB", "disk alone"
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """What treestore's time should be: so many times as fast as another store, or as another case, or at most so many
+    seconds. ``of`` is the face that is judged."""
+
+    times: float = 1.0
+    than: str = TREESTORE
+    case: str | None = None
+    seconds: float | None = None
+    of: str = TREESTORE
+
+    def __str__(self) -> str:
+        if self.seconds is not None:
+            return f"at most {self.seconds * 1e6:g} µs" if self.seconds < 1e-3 else f"at most {self.seconds * 1e3:g} ms"
+        return f"{self.times:.2g}x {self.than if self.case is None else self.case}"
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One row of the table. ``questions`` are those of a round; ``fresh``: each time is taken in a new and empty store.
+
+    ``expected`` gives the answer to a question; ``None`` for a case with a check of its own.
+    """
+
+    name: str
+    what: str
+    verb: str
+    questions: Callable[[Corpus, str], Sequence[Any]]
+    expected: Callable[[Corpus, Any], Any] | None = None
+    units: Callable[[Sequence[Any]], int] = len
+    fresh: bool = False
+    bounds: tuple[Bound, ...] = ()
+
+
+MANY = 2000
+"""Questions of a round where one takes microseconds."""
+
+SMALL_NODES = 20
+_LEVEL = 0.95
+
+
+def _some(pool: Sequence[Any], count: int) -> list[Any]:
+    """So many of them, the same each time; one may come twice."""
+    return random.Random(SEED).choices(pool, k=count)
+
+
+def _ids(corpus: Corpus, _: str) -> list[str]:
+    return _some([node.node_id for node in corpus.tree.nodes], MANY)
+
+
+def _inner_ids(corpus: Corpus, _: str) -> list[str]:
+    inner = [node.node_id for node in corpus.tree.nodes if node.last_ordinal > node.ordinal]
+    return _some(inner or ["0000"], MANY // 2)
+
+
+def _tops(corpus: Corpus, _: str) -> list[str]:
+    """The nodes below the root: in a document of 37,449 nodes or more each has 585 on its levels."""
+    return [node.node_id for node in corpus.tree.nodes if node.depth == 1] or ["0000"]
+
+
+def _times(_: Corpus, __: str) -> list[Any]:
+    return [EPOCH + timedelta(minutes=minute) for minute in _some(range(VERSIONS * 30 * 24 * 60), MANY)]
+
+
+def _pages(corpus: Corpus, _: str) -> list[int]:
+    return _some(range(1, len(corpus.tree.nodes) // NODES_PER_PAGE + 2), MANY // 10)
+
+
+def _small(nodes: int, count: int) -> Callable[[Corpus, str], list[Tree]]:
+    def questions(_: Corpus, label: str) -> list[Tree]:
+        return [small_tree(f"small-{nodes}-{label}-{i}", "1", i, EPOCH, nodes) for i in range(count)]
+
+    return questions
+
+
+def _together(_: Corpus, label: str) -> list[list[Tree]]:
+    return [[small_tree(f"together-{label}-{i}", "1", i, EPOCH) for i in range(8 * TASKS)]]
+
+
+def _nodes_of(trees: Sequence[Tree]) -> int:
+    return sum(len(tree.nodes) for tree in trees)
+
+
+def _searching(kind: str) -> Case:
+    return Case(
+        f"search, {kind}",
+        f"Two-word search, 10 best ({kind})",
+        "search",
+        lambda corpus, _: corpus.searches[kind],
+        bounds=(Bound(seconds=2e-3),),
+    )
+
+
+def _both(_: Corpus, __: str) -> list[tuple[str, str]]:
+    return [(VERSION, LATER)]
+
+
+def _document(corpus: Corpus, _: str) -> list[Tree]:
+    return [corpus.tree]
+
+
+def _version(_: Corpus, __: str) -> list[str]:
+    return [VERSION]
+
+
+def _created(_: Corpus, __: Tree) -> str:
+    return "created"
+
+
+_WRITES = (
+    Case("store", "Store the document with its indexes, per node", "store", _document, _created, _nodes_of, True,
+         (Bound(_LEVEL, SQLITE),)),
+    Case("store searchable", "Store it with keyword search too, per node", "store_searchable", _document, _created, _nodes_of,
+         True, (Bound(seconds=96e-6),)),
+    Case("store equal", "Store equal content again, per node", "store_equal", _document, lambda _, __: "unchanged",
+         _nodes_of),
+    Case("small", "Store a document of 1 node", "store_small", _small(1, 100), _created,
+         bounds=(Bound(1 / 1.3, DISK),)),
+    Case("small, more", f"Store a document of {SMALL_NODES} nodes", "store_small",
+         _small(SMALL_NODES, 50), _created),
+    Case("together", f"{TASKS} at once store such documents, per document", "store_together", _together,
+         lambda _, trees: len(trees), lambda questions: sum(map(len, questions)), bounds=(Bound(5.0, SQLITE, of=ASYNC),)),
+)  # fmt: skip
+
+_READS = (
+    Case("node", "A node by its id", "node", _ids, truth.node,
+         bounds=(Bound(1.0, SQLITE), Bound(1 / 3, LMDB))),
+    Case("node, outline", "A node by its id, without text", "node_outline", _ids,
+         lambda corpus, node_id: truth.outline([truth.node(corpus, node_id)]), bounds=(Bound(0.5, LMDB),)),
+    Case("children", "The children of a node", "children", _inner_ids, truth.children,
+         bounds=(Bound(_LEVEL, SQLITE),)),
+    Case("children, outline", "A node and its children, without texts", "children_outline", _inner_ids,
+         lambda corpus, node_id: truth.outline(truth.below(corpus, node_id, 1)), bounds=(Bound(_LEVEL, SQLITE),)),
+    Case("subtree", f"Subtree to depth {LEVELS}", "subtree", _tops, truth.subtree, bounds=(Bound(2.0, SQLITE),)),
+    Case("subtree, outline", f"Subtree to depth {LEVELS}, without texts", "subtree_outline", _tops,
+         lambda corpus, node_id: truth.outline(truth.subtree(corpus, node_id)), bounds=(Bound(4.0, SQLITE),)),
+    Case("whole", "The whole tree", "whole", _version, truth.whole,
+         bounds=(Bound(3.0, SQLITE), Bound(_LEVEL, LMDB))),
+    Case("whole, outline", "The whole tree, without texts", "whole_outline", _version,
+         lambda corpus, version_id: truth.outline(truth.whole(corpus, version_id))),
+    Case("ancestors", "The way to the root", "ancestors", _ids, truth.ancestors, bounds=(Bound(1.0, SQLITE),)),
+    Case("as of", f"The version in effect on a date, of {VERSIONS}", "as_of", _times, truth.as_of),
+)  # fmt: skip
+
+_FINDING = (
+    Case("page", "The nodes on a page", "on_page", _pages, truth.on_page,
+         bounds=(Bound(50.0, case="page, scan"),)),
+    Case("page, scan", "The nodes on a page, by reading the whole tree", "scan_page",
+         lambda corpus, label: _pages(corpus, label)[:2], truth.on_page),
+    *map(_searching, SEARCHES),
+    Case("diff", "Which 3 nodes differ between two versions", "diff", _both,
+         lambda corpus, _: truth.edited_ids(corpus), bounds=(Bound(100.0, case="read both"),)),
+    Case("read both", "Both versions, read whole", "read_both", _both,
+         lambda corpus, _: 2 * len(corpus.tree.nodes)),
+)  # fmt: skip
+
+CASES = (*_WRITES, *_READS, *_FINDING)
+"""All cases, in the order of the table."""

@@ -1,0 +1,107 @@
+"""What a store has to offer to be measured: a folder to lie in, and a function for each verb that it has.
+
+A verb takes one question and gives one answer. It may lack where a store has no such thing; it is then not measured there. The
+answers of all stores to a question must be equal, as :mod:`treestore.bench.cases` says:
+
+=====================  ===============================  ===================================================================
+verb                   question                         answer
+=====================  ===============================  ===================================================================
+``store``              :class:`~.corpus.Tree`           "created": durable, with the indexes that the other verbs need
+``store_small``        a tree of few nodes              the same
+``store_searchable``   :class:`~.corpus.Tree`           the same, with keyword search
+``store_equal``        the tree that is stored there    "unchanged"
+``store_together``     many small trees                 how many were created, by :data:`TASKS` tasks or threads at once
+``node``               a node id                        the node
+``node_outline``       a node id                        a list of the node without its text
+``children``           a node id                        the children in document order
+``children_outline``   a node id                        the node, then its children, without texts
+``subtree``            a node id                        the node and :data:`LEVELS` levels below it, in document order
+``subtree_outline``    a node id                        the same without texts
+``whole``              a version's id                   the whole tree in document order
+``whole_outline``      a version's id                   the same without texts
+``ancestors``          a node id                        the way from the root to the node
+``as_of``              a time                           the version of the history that was in effect
+``on_page``            a page                           the nodes on it in document order
+``scan_page``          a page                           the same, found by reading the whole tree
+``search``             two words                        the :data:`BEST` best nodes that say one of them, best first
+``search_all``         two words                        all nodes that say one of them, best first (checked, not measured)
+``diff``               two versions' ids                the ids of the nodes that say something else in the second
+``read_both``          two versions' ids                how many nodes both have, by reading them whole
+=====================  ===============================  ===================================================================
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any, ClassVar
+
+import msgspec
+
+from treestore.bench.corpus import PlainNode
+
+LEVELS = 3
+BEST = 10
+ALL = 1_000_000
+"""More than any search finds."""
+
+TASKS = 64
+CACHE_MB = 128
+"""The page cache of every store that has one: what treestore takes by default."""
+
+Verb = Callable[[Any], Any]
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A node that was found, and its score: the higher, the better."""
+
+    node: PlainNode
+    score: float
+
+
+class Scoring(msgspec.Struct, frozen=True):
+    """In what a store's BM25 differs from that of others.
+
+    ``weight(n, k)`` is the weight of a word that ``k`` of ``n`` nodes say. ``words_of_code`` says as how many words a code
+    such as "M54.5" counts in the length of a node.
+    """
+
+    weight: Callable[[int, int], float]
+    words_of_code: int
+
+
+class Contender(ABC):
+    """A store in a folder of its own, open from the time it is made until :meth:`close`."""
+
+    name: ClassVar[str]
+    """What tables and plots call it."""
+
+    scoring: ClassVar[Scoring | None] = None
+    """How its searches score; None where it has none."""
+
+    verbs: Mapping[str, Verb]
+
+    @abstractmethod
+    def __init__(self, folder: Path) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the folder."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """What whoever knows this store does after it was filled and before it is asked."""
+
+    def answer(self, verb: str, question: Any) -> Any:
+        """One answer."""
+        return self.verbs[verb](question)
+
+    def seconds(self, verb: str, questions: Sequence[Any]) -> float:
+        """How long it takes to answer all questions, one after the other."""
+        ask = self.verbs[verb]
+        start = perf_counter()
+        for question in questions:
+            ask(question)
+        return perf_counter() - start

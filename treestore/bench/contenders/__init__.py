@@ -1,0 +1,23 @@
+"""The stores that are measured: one class for each, and which of them there are on this machine.
+
+A further one (a server, say) is a class more in :func:`available`.
+"""
+
+from __future__ import annotations
+
+from treestore.bench.contender import Contender
+from treestore.bench.contenders.disk import Disk
+from treestore.bench.contenders.native import NativeAsync, NativeSync
+from treestore.bench.contenders.sqlite import Sqlite
+
+
+def available() -> list[type[Contender]]:
+    """The contenders that this installation can open, treestore first. LMDB is one where its Python package is installed."""
+    found: list[type[Contender]] = [NativeSync, NativeAsync, Sqlite]
+    try:
+        from treestore.bench.contenders.lmdb import Lmdb
+    except ImportError:
+        pass
+    else:
+        found.append(Lmdb)
+    return [*found, Disk]

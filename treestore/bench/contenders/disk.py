@@ -1,0 +1,40 @@
+"""The disk alone: how long it takes until so many bytes are durable, whoever writes them. No durable commit can be faster."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from treestore.bench.contender import Contender
+from treestore.bench.corpus import Tree
+
+PREPARED = 32 << 20
+
+
+class Disk(Contender):
+    """Appends a tree's bytes to a file that has been written before (so that its size stays), and syncs it."""
+
+    name = "disk alone"
+
+    def __init__(self, folder: Path) -> None:
+        self._file = os.open(folder / "log", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        os.write(self._file, bytes(PREPARED))
+        os.fsync(self._file)
+        self._end = 0
+        self.verbs = {"store_small": self._store}
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def prepare(self) -> None:
+        """There is nothing to prepare."""
+
+    def _store(self, tree: Tree) -> str:
+        written = msgspec.msgpack.encode((tree.version, tree.nodes))
+        if self._end + len(written) > PREPARED:
+            self._end = 0
+        self._end += os.pwrite(self._file, written, self._end)
+        os.fdatasync(self._file)
+        return "created"

@@ -1,0 +1,158 @@
+"""treestore itself on its native store, through the public API: its synchronous face, and its asynchronous one.
+
+Questions name the version, as the peers' do. All is as :func:`treestore.open` gives it: settings are the defaults.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import treestore
+from treestore.bench.contender import ALL, BEST, CACHE_MB, LEVELS, TASKS, Contender, Scoring, Verb
+from treestore.bench.corpus import HISTORY, POLICY, VERSION, Tree
+
+SCORING = Scoring(lambda nodes, found: math.log(1 + (nodes - found + 0.5) / (found + 0.5)), 3)
+"""As :mod:`treestore.search.ranking` and :mod:`treestore.search.analyzer` say: "M54.5" counts whole, and by its parts."""
+
+SETTINGS = treestore.Settings(cache_size_mb=CACHE_MB)
+
+
+def _verbs(store: treestore.SyncTreeStore | treestore.AsyncTreeStore) -> dict[str, Verb]:
+    """The verbs that are one call. On the asynchronous face they give awaitables."""
+    documents, versions = store.documents, store.versions
+    store_document: Callable[..., Any] = documents.store_document
+
+    def stored(tree: Tree, **more: Any) -> Any:
+        version = tree.version
+        return store_document(
+            version.policy_id,
+            version.version_id,
+            tree.given,
+            effective_date=version.effective_date,
+            description=version.description,
+            **more,
+        )
+
+    def search(words: tuple[str, str], limit: int) -> Any:
+        return documents.search_nodes(POLICY, " ".join(words), limit=limit, version_id=VERSION)
+
+    return {
+        "store": lambda tree: stored(tree, searchable=False),
+        "store_small": lambda tree: stored(tree, searchable=False),
+        "store_searchable": stored,
+        "store_equal": stored,
+        "node": lambda node_id: documents.get_node(POLICY, node_id, version_id=VERSION),
+        "node_outline": lambda node_id: documents.get_outlines(POLICY, (node_id,), version_id=VERSION),
+        "children": lambda node_id: documents.get_children(POLICY, node_id, version_id=VERSION),
+        "children_outline": lambda node_id: documents.get_outline(POLICY, node_id, 1, version_id=VERSION),
+        "subtree": lambda node_id: documents.get_subtree(POLICY, node_id, LEVELS, version_id=VERSION),
+        "subtree_outline": lambda node_id: documents.get_outline(POLICY, node_id, LEVELS, version_id=VERSION),
+        "whole": lambda version_id: documents.get_subtree(POLICY, version_id=version_id),
+        "whole_outline": lambda version_id: documents.get_outline(POLICY, version_id=version_id),
+        "ancestors": lambda node_id: documents.get_ancestor_path(POLICY, node_id, version_id=VERSION),
+        "as_of": lambda time: versions.get_version_as_of(HISTORY, time),
+        "search": lambda words: search(words, BEST),
+        "search_all": lambda words: search(words, ALL),
+        "diff": lambda ids: versions.diff(POLICY, *ids),
+        "on_page": lambda page: documents.get_nodes_by_page(POLICY, page, version_id=VERSION),
+    }
+
+
+def _on_page(nodes: Sequence[treestore.Node], page: int) -> list[treestore.Node]:
+    return [node for node in nodes if node.page_start is not None and node.page_start <= page <= (node.page_end or 0)]
+
+
+class NativeSync(Contender):
+    """The synchronous face. Small documents of many are stored by threads."""
+
+    name = "treestore"
+    scoring = SCORING
+
+    def __init__(self, folder: Path) -> None:
+        self._store = treestore.open_sync(f"btree:///{folder}", settings=SETTINGS)
+        self._threads = ThreadPoolExecutor(TASKS)
+        one = _verbs(self._store)
+        store, whole = one["store_small"], one["whole"]
+        self.verbs = {
+            **one,
+            "scan_page": lambda page: _on_page(whole(VERSION), page),
+            "read_both": lambda ids: sum(len(whole(version_id)) for version_id in ids),
+            "store_together": lambda trees: sum(result.outcome == "created" for result in self._threads.map(store, trees)),
+        }
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        self._store.close()
+
+    def prepare(self) -> None:
+        """There is nothing to prepare."""
+
+
+class NativeAsync(Contender):
+    """The asynchronous face: all questions of one measurement are awaited in one running event loop."""
+
+    name = "treestore async"
+    scoring = SCORING
+
+    def __init__(self, folder: Path) -> None:
+        self._loop = asyncio.Runner()
+        self._store = self._loop.run(_opened(folder))
+        one = _verbs(self._store)
+
+        async def scan_page(page: int) -> list[treestore.Node]:
+            return _on_page(await one["whole"](VERSION), page)
+
+        async def read_both(ids: Sequence[str]) -> int:
+            return sum([len(await one["whole"](version_id)) for version_id in ids])
+
+        async def store_together(trees: Sequence[Tree]) -> int:
+            waiting = iter(trees)
+
+            async def store_some() -> int:
+                return sum([(await one["store_small"](tree)).outcome == "created" for tree in waiting])
+
+            return sum(await asyncio.gather(*[store_some() for _ in range(TASKS)]))
+
+        self.verbs: Mapping[str, Verb] = {
+            **one,
+            "scan_page": scan_page,
+            "read_both": read_both,
+            "store_together": store_together,
+        }
+
+    def close(self) -> None:
+        self._loop.run(_closed(self._store))
+        self._loop.close()
+
+    def prepare(self) -> None:
+        """There is nothing to prepare."""
+
+    def answer(self, verb: str, question: Any) -> Any:
+        async def ask() -> Any:
+            return await self.verbs[verb](question)
+
+        return self._loop.run(ask())
+
+    def seconds(self, verb: str, questions: Sequence[Any]) -> float:
+        async def ask_all() -> float:
+            ask = self.verbs[verb]
+            start = perf_counter()
+            for question in questions:
+                await ask(question)
+            return perf_counter() - start
+
+        return self._loop.run(ask_all())
+
+
+async def _opened(folder: Path) -> treestore.AsyncTreeStore:
+    return await treestore.open(f"btree:///{folder}", settings=SETTINGS)
+
+
+async def _closed(store: treestore.AsyncTreeStore) -> None:
+    await store.close()

@@ -1,0 +1,71 @@
+"""A run as a picture: a small panel for each case, and in it a bar for each contender with its time beside it.
+
+Each panel has a scale of its own that begins at 0, so lengths can be compared within a panel. Needs matplotlib, which is no
+dependency of treestore.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from treestore.bench.cases import ASYNC, DISK, LMDB, SQLITE, TREESTORE
+from treestore.bench.report import time_text
+from treestore.bench.run import Measured, Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = 3
+COLOURS = {TREESTORE: "#0072b2", ASYNC: "#56b4e9", SQLITE: "#e69f00", LMDB: "#009e73", DISK: "#999999"}
+"""Those of Okabe and Ito, which people with any kind of colour vision tell apart."""
+
+_OTHER_COLOUR = "#cc79a7"
+_BAR = 0.17  # inches for a bar, and for the space around a panel
+_AROUND = 0.62
+
+
+def draw(run: Run, path: Path) -> None:
+    """Write the picture, in the format that the file's suffix names (``.svg``, ``.png``). Raises OSError."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    bars = max(len(measured.times) for measured in run.measured)
+    lines = ceil(len(run.measured) / COLUMNS)
+    height = lines * (bars * _BAR + _AROUND) + 1.0
+    # Text stays text in an SVG, and the same run gives the same bytes.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "treestore", "font.family": "sans-serif", "font.size": 8}):
+        figure = Figure(figsize=(13, height), facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.06))
+        panels = figure.subplots(lines, COLUMNS, squeeze=False).flat
+        for panel, measured in zip(panels, run.measured, strict=False):
+            _draw_panel(panel, measured, bars)
+        for panel in list(figure.axes)[len(run.measured) :]:
+            panel.set_axis_off()
+        figure.suptitle(
+            f"treestore beside other stores: {run.nodes:,} nodes, medians of {run.rounds} rounds; shorter is faster",
+            fontsize=12,
+            fontweight="bold",
+        )
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _draw_panel(panel: Axes, measured: Measured, bars: int) -> None:
+    names = list(measured.times)
+    medians = [times.median for times in measured.times.values()]
+    places = range(len(names))
+    low = [times.median - min(times.rounds) for times in measured.times.values()]
+    high = [max(times.rounds) - times.median for times in measured.times.values()]
+    panel.barh(places, medians, height=0.72, color=[COLOURS.get(name, _OTHER_COLOUR) for name in names])
+    panel.errorbar(medians, places, xerr=(low, high), fmt="none", ecolor="#333333", elinewidth=0.8, capsize=1.5)
+    most = max(median + above for median, above in zip(medians, high, strict=True))
+    for place, median, above in zip(places, medians, high, strict=True):
+        panel.text(median + above + most * 0.02, place, time_text(median), va="center", color="#222222")
+    panel.set_xlim(0, most * 1.22)
+    panel.set_ylim(bars - 0.4, -0.6)
+    panel.set_yticks(list(places), names)
+    panel.set_xticks([])
+    panel.tick_params(length=0)
+    panel.spines[["top", "right", "bottom"]].set_visible(False)
+    panel.set_title(measured.case.what, loc="left", fontsize=9, fontweight="bold")

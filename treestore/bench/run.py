@@ -1,0 +1,183 @@
+"""One run: every contender gets the same document and must give the same answers; then the times are taken in turn.
+
+All stores are open at once. In each round each case is measured on each contender, one after the other, and who begins changes
+from round to round, so what else the machine does meanwhile hits all alike. Caches are warm: all questions were asked before,
+when the answers were checked. Python's garbage collector stays on; before each measurement it clears up, so that nobody pays
+for what another one left behind, and the corpus is taken out of its sight.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from treestore.bench import truth
+from treestore.bench.cases import CASES, Case
+from treestore.bench.contender import ALL, BEST, Contender
+from treestore.bench.corpus import Corpus
+
+SEARCHES_CHECKED_WHOLE = 5
+"""Of each kind of search, so many are checked for all that they find, not for the best alone."""
+
+
+class Mismatch(Exception):
+    """A contender gave an answer that is not the right one. The message says which contender, and to what."""
+
+
+class Times(msgspec.Struct, frozen=True):
+    """Seconds for one unit of a case: those of each round in their order, and their median."""
+
+    rounds: tuple[float, ...]
+    median: float
+
+    @property
+    def spread(self) -> float:
+        """How far the rounds lie apart, as a part of the median: 0.1 means 10 %."""
+        return (max(self.rounds) - min(self.rounds)) / self.median
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """A case, and the times of the contenders that have its verb, by their names."""
+
+    case: Case
+    times: dict[str, Times]
+
+
+class Run(msgspec.Struct, frozen=True):
+    """All that was measured, in the order of the cases."""
+
+    nodes: int
+    rounds: int
+    contenders: tuple[str, ...]
+    measured: tuple[Measured, ...]
+
+
+Say = Callable[[str], object]
+
+
+def run(
+    corpus: Corpus,
+    contenders: Sequence[type[Contender]],
+    folder: Path,
+    rounds: int,
+    *,
+    cases: Sequence[Case] = CASES,
+    say: Say = lambda _: None,
+) -> Run:
+    """Fill, check, and measure. ``folder`` is empty, and is not cleared up. ``say`` is told what is being done.
+
+    Raises Mismatch as soon as an answer is wrong.
+    """
+    with _out_of_sight(), ExitStack() as stack:
+        opened: list[Contender] = []
+        for kind in contenders:
+            say(f"filling {kind.name}")
+            opened.append(_filled(stack, kind, folder / f"{len(opened)}", corpus))
+        for case in cases:
+            say(f"checking the answers: {case.what}")
+            for contender in opened:
+                _check(case, contender, corpus)
+        samples: dict[tuple[str, str], list[float]] = {}
+        for number in range(rounds):
+            say(f"round {number + 1} of {rounds}")
+            for case in cases:
+                for contender in opened[number % len(opened) :] + opened[: number % len(opened)]:
+                    if case.verb in contender.verbs:
+                        if case.fresh:
+                            taken = _measure_fresh(case, type(contender), corpus, folder / "fresh", check=number == 0)
+                        else:
+                            taken = _measure(case, contender, corpus, f"round {number}")
+                        samples.setdefault((case.name, contender.name), []).append(taken)
+    names = tuple(kind.name for kind in contenders)
+    measured = [Measured(case, _times_of(case, names, samples)) for case in cases]
+    return Run(len(corpus.tree.nodes), rounds, names, tuple(entry for entry in measured if entry.times))
+
+
+@contextmanager
+def _out_of_sight() -> Iterator[None]:
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _times_of(case: Case, names: Sequence[str], samples: dict[tuple[str, str], list[float]]) -> dict[str, Times]:
+    found = {name: samples[case.name, name] for name in names if (case.name, name) in samples}
+    return {name: Times(tuple(rounds), median(rounds)) for name, rounds in found.items()}
+
+
+def _filled(stack: ExitStack, kind: type[Contender], folder: Path, corpus: Corpus) -> Contender:
+    folder.mkdir()
+    contender = kind(folder)
+    stack.callback(contender.close)
+    if "store" in contender.verbs:
+        contender.answer("store" if kind.scoring is None else "store_searchable", corpus.tree)
+        if "diff" in contender.verbs:
+            contender.answer("store", corpus.edited)
+        for tree in corpus.history:
+            contender.answer("store", tree)
+        contender.prepare()
+    return contender
+
+
+# --- checking ------------------------------------------------------------------------------------------------------------
+
+
+def _check(case: Case, contender: Contender, corpus: Corpus) -> None:
+    if case.verb not in contender.verbs or case.fresh:  # a fresh store is read after its first measurement
+        return
+    for number, question in enumerate(case.questions(corpus, "check")):
+        answer = contender.answer(case.verb, question)
+        if case.expected is not None:
+            wrong = truth.difference(case.expected(corpus, question), answer)
+        else:
+            wrong = _wrong_search(contender, corpus, question, answer, number < SEARCHES_CHECKED_WHOLE)
+        if wrong is not None:
+            raise Mismatch(f"{contender.name}, {case.what}: the answer to {question!r:.60} {wrong}")
+
+
+def _wrong_search(
+    contender: Contender, corpus: Corpus, words: tuple[str, str], answer: Sequence[object], whole: bool
+) -> str | None:
+    assert contender.scoring is not None
+    wrong = truth.wrong_hits(corpus, words, truth.hits(answer), contender.scoring, BEST)
+    if wrong is None and whole:
+        found = truth.hits(contender.answer("search_all", words))
+        wrong = truth.wrong_hits(corpus, words, found, contender.scoring, ALL)
+    return wrong
+
+
+# --- measuring -----------------------------------------------------------------------------------------------------------
+
+
+def _measure(case: Case, contender: Contender, corpus: Corpus, label: str) -> float:
+    """Seconds for one unit."""
+    questions = case.questions(corpus, label)
+    gc.collect()
+    return contender.seconds(case.verb, questions) / case.units(questions)
+
+
+def _measure_fresh(case: Case, kind: type[Contender], corpus: Corpus, folder: Path, *, check: bool) -> float:
+    """The same in a new store, whose folder is removed. ``check``: what was stored is read and compared."""
+    folder.mkdir()
+    try:
+        contender = kind(folder)
+        try:
+            taken = _measure(case, contender, corpus, "fresh")
+            version_id = corpus.tree.version.version_id
+            wrong = truth.difference(truth.whole(corpus, version_id), contender.answer("whole", version_id)) if check else None
+        finally:
+            contender.close()
+    finally:
+        shutil.rmtree(folder)
+    if wrong is not None:
+        raise Mismatch(f"{contender.name}, {case.what}: what was stored {wrong}")
+    return taken
