@@ -46,6 +46,8 @@ def node(summary: str | None = None, prefix_summary: str | None = None, text: st
     [
         ("Physical therapy.", "THERAPIES", ["therapy"]),
         ("see LCD-L34220, M54.5", "l34220 m54", ["LCD-L34220", "M54.5"]),
+        ("LCD-L34220 but not 34220", "l342 342", ["LCD-L34220", "34220"]),
+        ("LCD-L34220, L342", "l342", ["L342"]),
         ("it costs 1,234 or 12,34", "1234", ["1,234"]),
         ("a CAFÉ and a café", "cafe", ["CAFÉ", "café"]),
         ("the employer's leave; leaves", "leave employer", ["employer's", "leave", "leaves"]),
@@ -103,6 +105,11 @@ def test_a_node_s_best_field() -> None:
     assert best_snippet(node(text="Of pay."), "title").text == "Of pay."
 
 
+def test_a_query_that_a_search_refuses_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="query: "):
+        snippet("text", " ".join(f"word{n}" for n in range(10_000)))
+
+
 @pytest.mark.parametrize("width", [19, 0, -1])
 def test_a_width_that_shows_nothing_is_refused(width: int) -> None:
     with pytest.raises(InvalidInput, match=f"width: must be at least 20, not {width}"):
@@ -126,5 +133,6 @@ def test_an_excerpt_is_of_the_text_and_its_marks_are_of_the_query(text: str, que
         assert edge <= start < end <= len(found.text)
         edge = end
     common = set(analyzer.terms(query)).intersection(analyzer.terms(text))
-    assert found.found <= len(common)
-    assert bool(found.marks) == bool(found.found) == bool(common), "what matches is shown"
+    if all(term.isalpha() for term in analyzer.terms(query)):  # the beginning of a code stands for others
+        assert found.found <= len(common)
+    assert bool(found.marks) == bool(found.found) >= bool(common), "what matches is shown"

@@ -11,12 +11,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 from treestore.errors import InvalidInput
 from treestore.records import Node
 from treestore.search import analyzer
-from treestore.search.query import codes, distinct, parse
+from treestore.search.query import distinct, parse, with_beginnings
 
 CUT = "…"
 """Stands where an excerpt leaves something out."""
@@ -73,22 +74,20 @@ def best_snippet(node: Node, query: str, *, width: int = 160) -> Snippet:
     return best if best.found or not node.summary else snippet(node.summary, query, width=width)
 
 
-@lru_cache(maxsize=16)
-def _wanted(query: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The terms of a query, and those of them that may stand for others; the same for all hits of a search."""
-    asked = parse(query)
-    return frozenset(distinct(asked.terms)), frozenset(codes(asked))
+_parsed = lru_cache(maxsize=16)(parse)  # a query is the same for all hits of a search
 
 
 def _matches(whole: str, query: str) -> Iterator[_Match]:
     """The matching words; in writing without spaces, where a word is a whole clause, its matching characters."""
-    wanted, typed_codes = _wanted(query)
     words = list(analyzer.spans(whole))
-    missing = tuple(typed_codes.difference(*[terms for _, _, terms in words]))
+    known = frozenset(chain.from_iterable([terms for _, _, terms in words]))
+
+    def beginning(code: str) -> list[str] | None:
+        return None if code in known else sorted(term for term in known if term.startswith(code))
+
+    wanted = frozenset(distinct(with_beginnings(_parsed(query), beginning)))
     for start, end, terms in words:
         common = wanted.intersection(terms)
-        if missing and not common:
-            common = frozenset(term for term in terms if term.startswith(missing))
         if not common:
             continue
         word = whole[start:end]
