@@ -11,6 +11,7 @@ import pytest
 import treestore as package
 from tests.cli.command import SHIPPED_FILES, Command, Files, node
 from treestore.cli.app import run
+from treestore.search import analyzer
 
 
 @pytest.fixture
@@ -31,6 +32,32 @@ def test_stats_and_check(filled: Command) -> None:
     assert ", 1 leaf page" in said or " leaf pages, " in said
     assert " 1 version, 3 nodes" in said
     assert filled.done("check", "--json").json["ok"] is True
+
+
+def test_a_store_of_another_analyzer_says_so_and_is_reindexed(
+    treestore: Command, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(analyzer, "VERSION", "0 older")
+        treestore.done("ingest", files.document(node("a", title="Therapy"), name="old.json"))
+    ran = treestore("search", "old", "therapy")
+    assert (ran.status, ran.out) == (1, "")
+    told, refused = ran.err.splitlines()
+    assert told.startswith("treestore: 1 version was made searchable by analyzer '0 older', this is ")
+    assert "run 'treestore reindex'" in told
+    assert "policy 'old' version '1' was made searchable by analyzer '0 older'" in refused
+    assert treestore("reindex").out == "reindexed 1 version\n"
+    assert "Therapy" in treestore.done("search", "old", "therapy").out
+    assert treestore.done("reindex", "--json").json == {"versions": 0}
+
+
+def test_ingest_without_search(treestore: Command, files: Files) -> None:
+    file = files.document(node("a", title="Therapy"))
+    treestore.done("ingest", file, "--not-searchable")
+    assert "was stored without keyword search" in treestore.refused(1, "search", "policy", "therapy")
+    assert treestore.done("ingest", file).out.startswith("unchanged")  # what no option says stays
+    assert treestore.done("ingest", file, "--searchable").out.startswith("replaced")
+    assert "Therapy" in treestore.done("search", "policy", "therapy").out
 
 
 def test_check_finds_damage(treestore: Command) -> None:

@@ -76,6 +76,12 @@ def ingest(
     metadata: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An entry of metadata; may be given several times.")
     ] = None,
+    searchable: Annotated[
+        bool | None,
+        typer.Option(
+            "--searchable/--not-searchable", help="With keyword search, or without it: faster. [default: with]", show_default=False
+        ),
+    ] = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
@@ -92,6 +98,7 @@ def ingest(
         "created_by": created_by,
         "tags": tag or None,
         "metadata": _metadata(metadata or []),
+        "searchable": searchable,
     }
     given = {name: value for name, value in columns.items() if value is not None}
     sources = _sources(files, policy)
@@ -145,7 +152,7 @@ def _made(
     import treestore
 
     with treestore.open_sync("memory://") as rehearsal:
-        _store(rehearsal, source, version_id, document, given)
+        _store(rehearsal, source, version_id, document, {**given, "searchable": False})
     return treestore.open_sync(url)
 
 
@@ -157,6 +164,7 @@ def _store(
     with suppress(NotFound):
         before = target.versions.get(source.policy_id, version_id)
         columns = {name: getattr(before, name) for name in _KEPT}
+        columns["searchable"] = bool(before.analyzer)
         if not (before.pageindex and before.pageindex.fields.get("id")):  # else it came with the file that is replaced
             doc_id = doc_id or before.pageindex_doc_id
     return target.documents.store_document(

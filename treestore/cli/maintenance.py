@@ -13,7 +13,7 @@ from treestore.cli.output import counted, printable, write, write_fields, write_
 
 def add_verbs(app: typer.Typer) -> None:
     """Register this file's verbs."""
-    for verb in (stats, check, backup, compact):
+    for verb in (stats, check, backup, compact, reindex):
         app.command()(verb)
 
 
@@ -71,3 +71,16 @@ def compact(context: typer.Context, store: Store = None, as_json: Json = False) 
         write_json({"freed_bytes": freed})
     else:
         write(f"gave back {freed} bytes\n")
+
+
+def reindex(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
+    """Make documents searchable anew after an update of treestore.
+
+    Needed when opening a store says so. Only what another version of the analyzer made is made anew.
+    """
+    with opened(context, store) as target:
+        count = target.documents.reindex()
+    if as_json:
+        write_json({"versions": count})
+    else:
+        write(f"reindexed {counted(count, 'versions')}\n")

@@ -6,8 +6,9 @@ of them. A number or code of three characters or more that no node has whole sta
 
 from __future__ import annotations
 
+import logging
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from treestore.errors import InvalidInput, NotSearchable
 from treestore.operations import Query
@@ -22,6 +23,8 @@ MAX_BEGINNING = 32
 """So many terms at most stand for a code that no node has whole, the first ones by code points."""
 
 _LEAST_CODE = 3
+
+_log = logging.getLogger(__name__)
 
 
 def parse(text: object) -> Query:
@@ -45,28 +48,35 @@ def distinct(terms: Iterable[Sequence[str]]) -> list[str]:
     return list(dict.fromkeys(term for of_word in terms for term in of_word))
 
 
-def codes(query: Query) -> list[str]:
-    """The terms of a query that may stand for others that begin with them: numbers and codes."""
-    return [term for term in distinct(query.terms) if len(term) >= _LEAST_CODE and not term.isalpha()]
-
-
 def with_beginnings(query: Query, beginning: Callable[[str], Sequence[str] | None]) -> list[tuple[str, ...]]:
-    """The terms of each word; for a code that no node has, those that ``beginning`` gives for it in order (None: some node has
-    it), at most :data:`MAX_BEGINNING`."""
-    found = {code: beginning(code) for code in codes(query)}
-    return [
-        tuple(term for typed in of_word for term in _instead(typed, found.get(typed))) for of_word in query.terms
-    ]
-
-
-def _instead(term: str, beginning: Sequence[str] | None) -> Sequence[str]:
-    return (term,) if beginning is None else beginning[:MAX_BEGINNING]
+    """The terms of each word. Where a whole word is a code that no node has, those are put in its place that ``beginning``
+    gives for it in order (None: some node has it), at most :data:`MAX_BEGINNING`."""
+    words: list[tuple[str, ...]] = []
+    for whole, *parts in query.terms:
+        code = len(whole) >= _LEAST_CODE and not whole.isalpha()
+        instead = beginning(whole) if code else None
+        words.append((whole, *parts) if instead is None else (*instead[:MAX_BEGINNING], *parts))
+    return words
 
 
 def words_of(query: Query, terms: Sequence[Sequence[str]], found: Iterable[str]) -> tuple[str, ...]:
     """The words of a query, as typed, that a node has which has these terms. ``terms``: those of each word."""
     having = set(found)
     return tuple(word for word, of_word in zip(query.words, terms, strict=True) if not having.isdisjoint(of_word))
+
+
+def say_stale(analyzers: Mapping[str, int]) -> None:
+    """Tell whoever opens a store what was made searchable by another version of the analyzer. ``analyzers``: by version, how
+    many versions of documents have its postings."""
+    for made, count in analyzers.items():
+        if made != analyzer.VERSION:
+            _log.warning(
+                "%d %s made searchable by analyzer %r, this is %r: run 'treestore reindex' before searching",
+                count,
+                "version was" if count == 1 else "versions were",
+                made,
+                analyzer.VERSION,
+            )
 
 
 def check_searchable(version: Version) -> None:

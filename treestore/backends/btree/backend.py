@@ -33,11 +33,13 @@ from treestore.backends.btree.keyspace import Head, encode
 from treestore.backends.btree.maintenance import Checkpointer
 from treestore.backends.btree.overlay import Overlay
 from treestore.backends.btree.reads import Reads
+from treestore.backends.btree.search import analyzers
 from treestore.backends.btree.writes import Numbers, apply, check_expectations, lay_out, link, remember
 from treestore.config import Settings
 from treestore.errors import Closed, Corrupted, MigrationError, OutcomeUnknown
 from treestore.operations import Applied, Backup, Check, Compact, Operation, ReplaceVersion, Stats, WriteGroup
 from treestore.records import StoreStats
+from treestore.search.query import say_stale
 
 R = TypeVar("R")
 
@@ -184,6 +186,12 @@ class BtreeBackend(_Reader):
             engine = Engine.open(folder, options, create_new=create, fs=fs)
         except (Corrupted, MigrationError) as error:
             raise type(error)(f"{folder}: {error}") from error
+        try:
+            with engine.reading() as state:
+                say_stale(analyzers(state))
+        except BaseException:
+            engine.close()
+            raise
         return cls(engine, fs, settings)
 
     def _expire_snapshots(self) -> None:

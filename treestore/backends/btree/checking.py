@@ -7,6 +7,7 @@ again from what was given.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 
 from treestore.backends.btree.engine import keycode
@@ -38,7 +39,7 @@ from treestore.backends.btree.keyspace import (
 )
 from treestore.backends.btree.policies import Content, Policy
 from treestore.backends.btree.reads import Reads
-from treestore.backends.btree.search import stored_segments
+from treestore.backends.btree.search import analyzers, stored_segments
 from treestore.catalog import TABLES
 from treestore.errors import TreestoreError
 from treestore.operations import PageTexts, Subtree
@@ -93,6 +94,7 @@ def _check_records(state: State) -> list[str]:
 def _check_policies(state: State, reads: Reads) -> Generator[None, None, list[str]]:
     """Every policy with its versions; and that there are no rows besides."""
     problems: list[str] = []
+    by_analyzer: Counter[str] = Counter()
     sums = dict.fromkeys(TREES.keys() - {COUNTERS, BY_INGESTION, HEADS, GROUPS}, 0)
     for key, raw in state.scan(HEADS, b"", None):
         policy_id = key.decode()
@@ -100,11 +102,14 @@ def _check_policies(state: State, reads: Reads) -> Generator[None, None, list[st
         used: set[int] = set()
         for content in policy.contents.values():
             sums[VERSIONS] += 1
+            by_analyzer.update([content.version.analyzer] if content.version.analyzer else [])
             problems += _check_version(state, reads, content, used, sums)
             yield
         texts = {int.from_bytes(text[4:], "big") for text, _ in state.scan(TEXTS, *under(policy.number))}
         sums[TEXTS] += len(texts)
         problems += [f"policy {policy_id!r}: text {number} belongs to no version" for number in sorted(texts - used)[:10]]
+    if analyzers(state) != by_analyzer:
+        problems.append(f"the counters of versions by analyzer are {analyzers(state)}, there are {dict(by_analyzer)}")
     for tree, total in sums.items():
         if state.count(tree) != total:
             problems.append(f"{TREES[tree]}: {state.count(tree)} entries, of which {total} belong to a version")

@@ -1,7 +1,8 @@
 """Every tree of the native store: what its keys and values are. All that lies in a store can be found from this page.
 
     COUNTERS      name                               -> numbers of 8 bytes: the next policy or content number;
-                                                        the generation of group ids and when it began, in seconds
+                                                        the generation of group ids and when it began, in seconds;
+                                                        how many versions have postings of an analyzer
     VERSIONS      (policy id, version id)            -> Version
     BY_INGESTION  (policy id, ingested at, version id) -> empty
     HEADS         policy id                          -> Head: the policy's number, its next text number, its changes
@@ -59,6 +60,8 @@ TREES = {
 MAX_NUMBER = 2**32 - 1
 
 NEXT_POLICY, NEXT_CONTENT, GENERATION = b"policy", b"content", b"generation"
+ANALYZER = b"analyzer "
+"""Begins the name of the counter of versions that an analyzer made the postings of; its version follows."""
 
 two_numbers = Struct(">II").pack
 """The key of two numbers, such as (content number, ordinal)."""

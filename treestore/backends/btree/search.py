@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from treestore.backends.btree.engine.mvcc import State
-from treestore.backends.btree.keyspace import LENGTHS, POSTINGS, posting_key, two_numbers, under
+from treestore.backends.btree.keyspace import ANALYZER, COUNTERS, LENGTHS, POSTINGS, posting_key, two_numbers, under
 from treestore.backends.btree.nodes import Nodes
 from treestore.backends.btree.policies import Content
 from treestore.errors import Corrupted
@@ -42,6 +42,12 @@ def match(state: State, contents: Sequence[Content], asked: Query, limit: int) -
         having = query.words_of(asked, words, [terms[term] for term in found.terms])
         hits.append(SearchHit(node=node, score=found.score, words=having))
     return hits
+
+
+def analyzers(state: State) -> dict[str, int]:
+    """How many versions have postings of each version of the analyzer."""
+    entries = state.scan(COUNTERS, ANALYZER, ANALYZER + b"\xff")
+    return {key[len(ANALYZER) :].decode(): int.from_bytes(raw, "big") for key, raw in entries}
 
 
 def stored_segments(state: State, content: Content) -> list[Segment]:

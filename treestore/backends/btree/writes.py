@@ -25,6 +25,7 @@ from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.bulk import finished
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.keyspace import (
+    ANALYZER,
     COUNTERS,
     GENERATION,
     GROUPS,
@@ -188,6 +189,7 @@ def put_record(view: Overlay, record: msgspec.Struct) -> None:
         view.put(tree, index_key(table, name, record), b"")
     if isinstance(record, Version):
         _changed(view, record.policy_id)
+        _count_analyzer(view, record, 1)
 
 
 def delete_record(view: Overlay, record: type[msgspec.Struct], key: bytes) -> None:
@@ -202,3 +204,16 @@ def delete_record(view: Overlay, record: type[msgspec.Struct], key: bytes) -> No
         view.delete(tree, index_key(table, name, old))
     if isinstance(old, Version):
         _changed(view, old.policy_id)
+        _count_analyzer(view, old, -1)
+
+
+def _count_analyzer(view: Overlay, version: Version, step: int) -> None:
+    """One version more, or less, has postings that its analyzer made."""
+    if not version.analyzer:
+        return
+    counter = ANALYZER + version.analyzer.encode()
+    count = int.from_bytes(view.get(COUNTERS, counter) or b"", "big") + step
+    if count:
+        view.put(COUNTERS, counter, count.to_bytes(8, "big"))
+    else:
+        view.delete(COUNTERS, counter)
