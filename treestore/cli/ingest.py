@@ -79,7 +79,7 @@ def ingest(
     searchable: Annotated[
         bool | None,
         typer.Option(
-            "--searchable/--not-searchable", help="With keyword search, or without it: faster. [default: with]", show_default=False
+            "--searchable/--not-searchable", help="With keyword search (the default), or faster without", show_default=False
         ),
     ] = None,
     store: Store = None,
