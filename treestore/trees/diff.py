@@ -24,14 +24,14 @@ an insertion at the front would be a walk through the whole document.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from treestore.records import Diff, NodeChange, Outline, Place, Version
 from treestore.trees import siblings
-from treestore.trees.siblings import has_text, longest_increasing, own_content
+from treestore.trees.siblings import Evidence, has_text, longest_increasing, own_content, pages
 
 R = TypeVar("R")
 
@@ -55,6 +55,8 @@ Asking = Generator[list[Want], list[list[Outline]], R]
 ``R``."""
 
 Pair = tuple[Outline, Outline]
+Sides = tuple[dict[int, Outline], dict[int, Outline]]
+"""Nodes of both versions, by their ordinals."""
 _Change = tuple[Outline | None, Outline | None, tuple[str, ...]]
 
 
@@ -110,13 +112,29 @@ def _is_bare(node: Outline) -> bool:
     return _is_leaf(node) and not (has_text(node) or node.summary or node.prefix_summary)
 
 
-def _same_ids_first(ours: Sequence[Outline], theirs: Sequence[Outline]) -> list[Pair]:
-    """Pairs of nodes that are alike, as many as there can be: those of equal ids, the others in order."""
-    by_id = {node.node_id: node for node in theirs}
-    found = [(node, by_id[node.node_id]) for node in ours if node.node_id in by_id]
-    taken = {node.node_id for node, _ in found}
-    rest = [node for node in ours if node.node_id not in taken], [node for node in theirs if node.node_id not in taken]
-    return [*found, *zip(*rest, strict=False)]
+def _alone(ours: Iterable[Outline], theirs: Iterable[Outline], evidence: Evidence) -> list[Pair]:
+    """Pairs of nodes that have the same evidence, of those that are alone in it on their side."""
+    kinds: tuple[dict[Hashable, list[Outline]], dict[Hashable, list[Outline]]] = {}, {}
+    for side, nodes in enumerate((ours, theirs)):
+        for node in nodes:
+            kinds[side].setdefault(evidence(node), []).append(node)
+    both = [(same, kinds[1].get(what, ())) for what, same in kinds[0].items() if what is not None]
+    return [(same[0], others[0]) for same, others in both if len(same) == len(others) == 1]
+
+
+def _node_id(node: Outline) -> str:
+    return node.node_id
+
+
+def _paired(ours: Sequence[Outline], theirs: Sequence[Outline]) -> list[Pair]:
+    """Pairs of nodes that say the same, as many as there can be: on the same pages, of the same ids, then in order."""
+    found: list[Pair] = []
+    for evidence in (pages, _node_id, None):
+        found += zip(ours, theirs, strict=False) if evidence is None else _alone(ours, theirs, evidence)
+        taken = {node.ordinal for node, _ in found}, {node.ordinal for _, node in found}
+        ours = [node for node in ours if node.ordinal not in taken[0]]
+        theirs = [node for node in theirs if node.ordinal not in taken[1]]
+    return found
 
 
 # --- the comparison ------------------------------------------------------------------------------------------------------
@@ -127,12 +145,12 @@ class _Comparison:
 
     def __init__(self, *version_ids: str) -> None:
         self._version_ids = version_ids
-        self._nodes: tuple[dict[int, Outline], dict[int, Outline]] = {}, {}
+        self._nodes: Sides = {}, {}
         self._mates: tuple[dict[int, int], dict[int, int]] = {-1: -1}, {-1: -1}  # the roots' parents are each other's
         self._waiting: list[Pair] = []  # matched pairs that differ below
-        self._families: list[tuple[Sequence[Outline], Sequence[Outline]]] = []  # children that were matched as siblings
-        self._tops: tuple[dict[int, Outline], dict[int, Outline]] = {}, {}  # siblings without a partner
-        self._loose: tuple[dict[int, Outline], dict[int, Outline]] = {}, {}  # they and all below them, once read
+        self._families: dict[int, tuple[Sequence[Outline], Sequence[Outline]]] = {}  # matched siblings, by the first parent
+        self._tops: Sides = {}, {}  # siblings without a partner
+        self._loose: Sides = {}, {}  # they and all below them, once read
         self._opened = False
         self._changed: list[_Change] = []
         self._repaged: list[_Change] = []
@@ -197,13 +215,9 @@ class _Comparison:
     def _match_siblings(self, *lists: Sequence[Outline]) -> None:
         for side in (0, 1):
             self._keep(side, lists[side])
-        self._families.append((lists[0], lists[1]))
-        at = {node.ordinal: place for place, node in enumerate(lists[1])}
-        pairs = {
-            place: at[mate]
-            for place, node in enumerate(lists[0])
-            if (mate := self._mates[0].get(node.ordinal)) is not None and mate in at
-        }
+        if lists[0]:
+            self._families[lists[0][0].parent_ordinal] = lists[0], lists[1]
+        pairs = self._known_pairs(*lists)
         known = set(pairs)
         ours, theirs = (
             [place for place, node in enumerate(lists[side]) if node.ordinal not in self._mates[side]] for side in (0, 1)
@@ -216,13 +230,19 @@ class _Comparison:
             for side, free in enumerate((ours, theirs)):
                 self._tops[side].update((lists[side][place].ordinal, lists[side][place]) for place in free)
 
+    def _known_pairs(self, before: Sequence[Outline], after: Sequence[Outline]) -> dict[int, int]:
+        """The partners in two lists, by their places."""
+        at = {node.ordinal: place for place, node in enumerate(after)}
+        mates = ((place, self._mates[0].get(node.ordinal)) for place, node in enumerate(before))
+        return {place: at[mate] for place, mate in mates if mate in at}
+
     # --- nodes without a partner among siblings --------------------------------------------------------------------------
 
     def _match_tops(self) -> Asking[None]:
         """Match siblings that found no partner with those of other parents, without reading all that is below them."""
         children: tuple[dict[int, list[bytes]], dict[int, list[bytes]]] = {}, {}
         while self._tops[0] and self._tops[1]:
-            found = self._equal(self._tops, lambda ours, theirs: not _is_bare(ours[0]))
+            found = self._equal(self._tops, lambda ours, theirs: [] if _is_bare(ours[0]) else _paired(ours, theirs))
             for pair in found:
                 self._meet(*pair)
             unread = [
@@ -242,7 +262,10 @@ class _Comparison:
             )
             for pair in rewritten:
                 self._meet(*pair)
-            if not found and not rewritten:
+            similar = [] if found or rewritten else self._similar(self._tops, inner=True)
+            for pair in similar:
+                self._meet(*pair)
+            if not (found or rewritten or similar):
                 return
             yield from self._descend()
 
@@ -264,26 +287,24 @@ class _Comparison:
         """The next pairs, of the strongest evidence that there is. Those of a call are disjoint."""
         if not (self._loose[0] and self._loose[1]):
             return []
-        for look in (self._equal_loose, self._rewritten, self._same_content, self._same_id):
+        for look in (self._equal_loose, self._rewritten, self._same_content, self._similar_loose, self._same_id):
             if found := look():
                 return found
         return []
 
     def _equal_loose(self) -> list[Pair]:
-        def counts(ours: Sequence[Outline], theirs: Sequence[Outline]) -> bool:
+        def pairs(ours: Sequence[Outline], theirs: Sequence[Outline]) -> list[Pair]:
             if not _is_bare(ours[0]):
-                return True
+                return _paired(ours, theirs)
             alone = len(ours) == len(theirs) == 1
-            return alone and (ours[0].ordinal in self._tops[0] or theirs[0].ordinal in self._tops[1])
+            found = [(ours[0], theirs[0])] if alone else _alone(ours, theirs, pages)
+            return [pair for pair in found if pair[0].ordinal in self._tops[0] or pair[1].ordinal in self._tops[1]]
 
-        return self._equal(self._loose, counts)
+        return self._equal(self._loose, pairs)
 
-    def _equal(
-        self,
-        nodes: tuple[dict[int, Outline], dict[int, Outline]],
-        counts: Callable[[Sequence[Outline], Sequence[Outline]], bool],
-    ) -> list[Pair]:
-        """Nodes that say the same, the largest subtrees first; none of them below another one."""
+    def _equal(self, nodes: Sides, pairs: Callable[[Sequence[Outline], Sequence[Outline]], list[Pair]]) -> list[Pair]:
+        """Nodes that say the same, the largest subtrees first; none of them below another one. ``pairs`` says which of those
+        that say the same belong together."""
         kinds: tuple[dict[bytes, list[Outline]], dict[bytes, list[Outline]]] = {}, {}
         for side in (0, 1):
             for node in sorted(nodes[side].values(), key=_largest_first):
@@ -293,11 +314,10 @@ class _Comparison:
         for identity, ours in kinds[0].items():
             theirs = [node for node in kinds[1].get(identity, ()) if node.ordinal not in covered[1]]
             ours = [node for node in ours if node.ordinal not in covered[0]]
-            if ours and theirs and counts(ours, theirs):
-                for pair in _same_ids_first(ours, theirs):
-                    found.append(pair)
-                    for side, node in enumerate(pair):
-                        covered[side].update(range(node.ordinal + 1, node.last_ordinal + 1))
+            for pair in pairs(ours, theirs) if ours and theirs else ():
+                found.append(pair)
+                for side, node in enumerate(pair):
+                    covered[side].update(range(node.ordinal + 1, node.last_ordinal + 1))
         return found
 
     def _rewritten(self) -> list[Pair]:
@@ -333,17 +353,25 @@ class _Comparison:
 
     def _same_content(self) -> list[Pair]:
         """Loose nodes that alone say the same themselves, and more than a heading, or have children both."""
-        kinds: tuple[dict[object, list[Outline]], dict[object, list[Outline]]] = {}, {}
-        for side in (0, 1):
-            for node in self._loose[side].values():
-                kinds[side].setdefault(own_content(node), []).append(node)
+        pairs = _alone(self._loose[0].values(), self._loose[1].values(), own_content)
+        return [pair for pair in pairs if not any(map(_is_bare, pair)) and _is_leaf(pair[0]) == _is_leaf(pair[1])]
+
+    def _similar_loose(self) -> list[Pair]:
+        return self._similar(self._loose)
+
+    def _similar(self, nodes: Sides, *, inner: bool = False) -> list[Pair]:
+        """Nodes below matched parents that have a title, a text or summaries in common; ``inner``: of those with children."""
         found: list[Pair] = []
-        for content, ours in kinds[0].items():
-            theirs = kinds[1].get(content, [])
-            if content is not None and len(ours) == len(theirs) == 1:
-                pair = ours[0], theirs[0]
-                if not any(map(_is_bare, pair)) and _is_leaf(pair[0]) == _is_leaf(pair[1]):
-                    found.append(pair)
+        parents = {node.parent_ordinal for node in nodes[0].values()}
+        for lists in [self._families[parent] for parent in parents if parent in self._families]:
+            pairs = self._known_pairs(*lists)
+            known = set(pairs)
+            free = [
+                [place for place, node in enumerate(lists[side]) if node.ordinal in nodes[side] and not (inner and _is_leaf(node))]
+                for side in (0, 1)
+            ]
+            siblings.match(*lists, pairs, (free[0], free[1]), weakly=True)
+            found += [(lists[0][i], lists[1][j]) for i, j in pairs.items() if i not in known]
         return found
 
     def _same_id(self) -> list[Pair]:
@@ -377,10 +405,10 @@ class _Comparison:
             for ordinal, mate in mates.items()
             if ordinal >= 0 and mates.get(ours[ordinal].parent_ordinal) != theirs[mate].parent_ordinal
         }
-        for before, after in self._families:
-            at = {node.ordinal: place for place, node in enumerate(after)}
-            stayed = [node.ordinal for node in before if mates.get(node.ordinal) in at]
-            kept = longest_increasing([at[mates[ordinal]] for ordinal in stayed])
+        for before, after in self._families.values():
+            pairs = self._known_pairs(before, after)
+            stayed = [before[place].ordinal for place in pairs]
+            kept = longest_increasing(list(pairs.values()))
             moved.update(set(stayed).difference(stayed[position] for position in kept))
         return [(ours[ordinal], theirs[mates[ordinal]], ()) for ordinal in moved]
 

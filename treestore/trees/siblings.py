@@ -3,9 +3,11 @@
 Ids are preorder numbers in many trees and shift with every insertion, so they decide last. Siblings that say the same (equal
 ``node_hash``, hence in everything below too) are matched first: each that is the only one of its kind on both sides, wherever
 it stands; the longest run of these that kept its order makes the anchors, as in patience diff (Bram Cohen). Of several that
-say the same, those with the same ids are matched if ids were kept, else those in the same gap between anchors, from both ends.
-What is left is matched by ever weaker evidence: the same own content, title, text, summaries; in each case first within a
-gap, then anywhere among the siblings, in order.
+say the same, those on the same pages are matched if pages were kept, those of the same ids if these were, else those in the
+same gap between anchors, from both ends.
+What is left is matched by the same own content. Weaker evidence, the same title, text or summaries, is looked at separately,
+when the document was searched for something better. In each case first within a gap, then anywhere among the siblings, in
+order.
 
 All is near-linear: 50,000 siblings that all differ, or that are all the same, take a fraction of a second.
 """
@@ -39,6 +41,15 @@ def own_content(node: Outline) -> Hashable:
     if node.title or node.summary or node.prefix_summary or has_text(node):
         return node.title, node.summary, node.prefix_summary, node.text_hash
     return None
+
+
+def pages(node: Outline) -> Hashable:
+    """The pages that a node lies on; ``None`` if it says none."""
+    return None if node.page_start is None else (node.page_start, node.page_end)
+
+
+def _id(node: Outline) -> Hashable:
+    return node.node_id
 
 
 def _title(node: Outline) -> Hashable:
@@ -76,16 +87,21 @@ def longest_increasing(values: Sequence[int]) -> list[int]:
 
 
 def match(
-    before: Sequence[Outline], after: Sequence[Outline], pairs: dict[int, int], free: tuple[list[int], list[int]]
+    before: Sequence[Outline],
+    after: Sequence[Outline],
+    pairs: dict[int, int],
+    free: tuple[list[int], list[int]],
+    *,
+    weakly: bool = False,
 ) -> None:
     """Add to ``pairs`` (places in ``before`` to places in ``after``) those of the ``free`` places, ascending on both sides,
-    that belong together, and take them out of ``free``."""
+    that belong together, and take them out of ``free``: those that say the same themselves or, ``weakly``, a part of it."""
     siblings = _Siblings(before, after, pairs, free)
-    siblings.by_identity()
-    for evidence in (own_content, _title, _text, _summaries):
-        if not (free[0] and free[1]):
-            return
-        siblings.by(evidence)
+    if not weakly:
+        siblings.by_identity()
+    for evidence in (_title, _text, _summaries) if weakly else (own_content,):
+        if free[0] and free[1]:
+            siblings.by(evidence)
 
 
 class _Siblings:
@@ -109,7 +125,7 @@ class _Siblings:
             self.by(_identity)
 
     def _certain(self) -> list[Pair]:
-        """Those that say the same and are alone in that on both sides, or have the same ids as well."""
+        """Those that say the same and are alone in that on both sides, or are told apart by their pages or ids."""
         kinds = _by_kind(self.before, self.free[0]), _by_kind(self.after, self.free[1])
         found: list[Pair] = []
         for identity, ours in kinds[0].items():
@@ -117,11 +133,16 @@ class _Siblings:
             if len(ours) == len(theirs) == 1:
                 found.append((ours[0], theirs[0]))
             elif theirs:
-                ids = {self.before[i].node_id: i for i in ours}
-                kept = [(ids[self.after[j].node_id], j) for j in theirs if self.after[j].node_id in ids]
-                if len(kept) == min(len(ours), len(theirs)):
-                    found += kept
+                found += self._kept(ours, theirs, pages) or self._kept(ours, theirs, _id)
         return found
+
+    def _kept(self, ours: Sequence[int], theirs: Sequence[int], number: Evidence) -> list[Pair]:
+        """Of nodes that say the same, those with the same number, if numbers were kept: none is left over on one side."""
+        by_number = {number(self.before[i]): i for i in ours}
+        numbers = {number(self.after[j]): j for j in theirs}
+        kept = [(i, numbers[what]) for what, i in by_number.items() if what is not None and what in numbers]
+        told_apart = len(by_number) == len(ours) and len(numbers) == len(theirs)
+        return kept if told_apart and len(kept) == min(len(ours), len(theirs)) else []
 
     def _trimmed(self) -> list[Pair]:
         """Those that say the same at the beginnings and the ends of each gap."""
@@ -139,7 +160,9 @@ class _Siblings:
 
     def _unchanged(self, ours: int, theirs: int) -> bool:
         before, after = self.before[ours], self.after[theirs]
-        return before.node_hash == after.node_hash and before.node_id == after.node_id
+        if before.node_hash != after.node_hash or before.node_id != after.node_id:
+            return False
+        return before.page_start == after.page_start and before.page_end == after.page_end
 
     def by(self, evidence: Evidence) -> None:
         """Match those of equal evidence: in the same gap, then anywhere, in order."""
