@@ -32,8 +32,8 @@ def test_the_installed_command_and_the_module_are_one() -> None:
 def test_help_names_every_verb(treestore: Command) -> None:
     ran = treestore.process("--help")
     assert (ran.status, ran.err) == (0, "")
-    verbs = "ingest documents tree node children ancestors versions diff export delete stats check backup compact config"
-    assert [verb for verb in verbs.split() if f" {verb} " not in ran.out] == []
+    verbs = "ingest documents tree node children ancestors search page versions diff export delete stats check backup compact"
+    assert [verb for verb in [*verbs.split(), "config"] if f" {verb} " not in ran.out] == []
 
 
 def test_streams_and_statuses(treestore: Command, files: Files) -> None:
@@ -162,10 +162,10 @@ def test_debug_shows_where(treestore: Command) -> None:
     assert "NotFound" in ran.err
 
 
-def in_terminal(*arguments: str, typed: bytes = b"", columns: int = 60) -> tuple[int, str]:
+def in_terminal(*arguments: str, typed: bytes = b"", columns: int = 60, **more: str) -> tuple[int, str]:
     """Run the command with a terminal as all its streams; its status and what the terminal received."""
-    environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40"}
-    environ.pop("NO_COLOR", None)
+    inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environ = {**inherited, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40", **more}
     child, terminal = pty.fork()
     if child == 0:
         os.execve(PROGRAM[0], [*PROGRAM, *arguments], environ)

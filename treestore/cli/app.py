@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from treestore.cli import bench, changes, config, ingest, maintenance, reading, versions
+from treestore.cli import bench, changes, config, finding, ingest, maintenance, reading, versions
 from treestore.cli.options import Store
 from treestore.cli.output import OutputFailed, abandon_stdout, say, write
 from treestore.errors import InvalidInput, MigrationError, NoStore, NotAStore, TreestoreError
@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (ingest, reading, versions, changes, maintenance, bench):
+for group in (ingest, reading, finding, versions, changes, maintenance, bench):
     group.add_verbs(app)
 app.add_typer(config.app, name="config", help="The settings that apply.")
 
@@ -59,8 +59,8 @@ def _before_verb(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command (``sys.argv`` by default) and exit.
 
-    What the library logs is for programs that use it; a user of the command is told by its errors. ``TREESTORE_DEBUG``
-    shows the log too.
+    What the library logs is for programs that use it; a user of the command is told by its errors, and that a store is to be
+    reindexed. ``TREESTORE_DEBUG`` shows the log too.
     """
     _open_missing_streams()
     if not _debugging():
@@ -69,6 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+class _Say(logging.Handler):
+    """Tells a user what the library has to say about the store that is being opened."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+logging.getLogger("treestore.search.query").addHandler(_Say())
 
 
 def _open_missing_streams() -> None:
