@@ -40,6 +40,12 @@ def test_the_demo_runs_without_a_terminal_and_cleans_up(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     for shown in ("created    four-lectures 1  53 nodes", "unchanged  earthmover 1", "equal to README_markdown", "sound: "):
         assert shown in ran.stdout
+    for found in ("0029  Capital Expenditures  [page 12]", "0034  Sharing Between Argument and Result  [page 28]"):
+        assert f"\n{found}" in ran.stdout
+    assert "regulatory arbitrage, though these risks may be mitigated" in ran.stdout
+    assert "gpt-4o-2024-11-20) --toc-check-pages" in ran.stdout
+    assert "\n+ 0002  Introduction › Comments Received  [pages 5-6]\n" in ran.stdout
+    assert "\n1 added, 1 changed, 1 moved\n" in ran.stdout, "the ids shifted, and that is no change"
     as_of = ran.stdout.partition("versions leave --as-of 2026-02-28")[2].splitlines()[2]
     assert as_of.split()[:2] == ["1", "2026-01-01"]
     assert "\x1b" not in ran.stdout
