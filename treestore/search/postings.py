@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
@@ -187,14 +187,22 @@ def find(raw: bytes, term: str) -> list[Group]:
 
 def groups(block: bytes | msgspec.Raw) -> list[Group]:
     """What a block says, by length and frequency. Raises Corrupted."""
+    return [(least, frequency, _places(packed)) for least, frequency, packed in _unpacked(block)]
+
+
+def _unpacked(block: bytes | msgspec.Raw) -> list[tuple[int, int, int | bytes]]:
     try:
-        return [(least, frequency, _places(packed)) for least, frequency, packed in _decode_block(block)]
-    except (msgspec.MsgspecError, ValueError) as error:
+        return _decode_block(block)
+    except msgspec.MsgspecError as error:
         raise Corrupted(f"a block of postings can't be decoded: {error}") from error
 
 
 def _places(packed: int | bytes) -> Places:
-    return (packed,) if isinstance(packed, int) else _little_endian(array("H", packed))
+    if isinstance(packed, int):
+        return (packed,)
+    if len(packed) % 2:
+        raise Corrupted("a block of postings has half a place")
+    return _little_endian(array("H", packed))
 
 
 def by_node(segments: Sequence[Segment], count: int) -> list[dict[str, int]]:
@@ -252,7 +260,7 @@ def amended(row_of: Callable[[str], tuple[str, bytes]], change: TermChange) -> d
         name, raw = row_of(term)
         if name not in rows:
             rows[name] = dict(zip(*row_blocks(raw), strict=True))
-        block = _Block(groups(rows[name].pop(term)) if term in rows[name] else [])
+        block = _Block(rows[name].pop(term, None))
         if before:
             block.remove(old, before, place)
         if after:
@@ -273,32 +281,36 @@ def _term(entry: tuple[str, object]) -> str:
 
 
 class _Block:
-    """A block while it is changed: its groups by class of length and frequency."""
+    """A block while it is changed. Only the groups that change are unpacked: those of a common term are long."""
 
-    def __init__(self, found: list[Group]) -> None:
-        self.groups = {(length_class(least), frequency): (least, list(places)) for least, frequency, places in found}
+    def __init__(self, block: bytes | msgspec.Raw | None) -> None:
+        found = [] if block is None else _unpacked(block)
+        self.groups = {(length_class(least), frequency): (least, packed) for least, frequency, packed in found}
 
     def remove(self, length: int, frequency: int, place: int) -> None:
         """Take a node away that is so long and has the term so often. Raises Corrupted if it is not there."""
         key = length_class(length), frequency
-        least, places = self.groups.pop(key, (0, []))
-        if place not in places:
+        least, packed = self.groups.pop(key, (0, b""))
+        places = array("H", _places(packed))
+        at = bisect_left(places, place)
+        if at == len(places) or places[at] != place:
             raise Corrupted(f"the postings of a term lack the node at place {place}")
-        places.remove(place)
+        del places[at]
         if places:
-            self.groups[key] = least, places
+            self.groups[key] = least, pack_places(places)
 
     def add(self, length: int, frequency: int, place: int) -> None:
         """Add a node."""
         key = length_class(length), frequency
-        least, places = self.groups.get(key, (length, []))
-        insort(places, place)
-        self.groups[key] = min(least, length), places
+        least, packed = self.groups.get(key, (length, b""))
+        places = array("H", _places(packed))
+        places.insert(bisect_left(places, place), place)
+        self.groups[key] = min(least, length), pack_places(places)
 
     def packed(self) -> bytes:
         """The block's bytes."""
-        ordered = sorted((*key, *group) for key, group in self.groups.items())
-        return _encode([(least, frequency, pack_places(places)) for _, frequency, least, places in ordered])
+        ordered = sorted(self.groups)
+        return _encode([(self.groups[key][0], key[1], self.groups[key][1]) for key in ordered])
 
 
 def amended_lengths(raw: bytes, count: int, change: TermChange) -> bytes:
