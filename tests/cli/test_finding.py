@@ -95,6 +95,13 @@ def test_a_query_without_words_finds_nothing_and_says_why(shipped: Command, quer
     assert shipped.done("search", "four-lectures", query, "--json").json == []
 
 
+def test_what_was_stored_without_search_says_so(treestore: Command, files: Files) -> None:
+    treestore.done("ingest", files.document(node("a", title="Leave")), "--not-searchable")
+    said = "policy 'policy' version '1' was stored without keyword search; store it with searchable=True"
+    assert treestore.refused(1, "search", "policy", "leave") == said
+    assert treestore("search", "--all", "leave").err == "treestore: nothing was found for 'leave'\n"
+
+
 def test_a_word_that_begins_with_a_dash(treestore: Command, files: Files) -> None:
     treestore.done("ingest", files.document(node("a", title="the option --depth")))
     assert treestore.done("search", "policy", "--", "--depth").out.startswith("a  the option --depth")
@@ -191,6 +198,13 @@ def test_an_excerpt_takes_two_lines_of_a_terminal(shipped: Command, columns: int
     excerpt = lines[next(at for at, line in enumerate(lines) if line.startswith("    …")) :]
     assert len(excerpt) in ((1,) if columns == 200 else (2, 3))
     assert {"cruise", "ship"} <= set(FOUND.findall(shown))
+
+
+def test_an_excerpt_of_wide_characters_takes_two_lines_too(treestore: Command, files: Files) -> None:
+    treestore.done("ingest", files.document(node("a", title="A", summary="規程について、" * 50 + "休暇" + "、規程" * 50)))
+    _, shown = in_terminal("--store", treestore.url, "search", "policy", "休暇")
+    assert FOUND.findall(shown) == ["休暇"]
+    assert len(STYLES.sub("", shown).splitlines()) <= 3
 
 
 def test_a_title_s_words_are_marked_and_nothing_steers_the_terminal(treestore: Command, files: Files) -> None:

@@ -13,12 +13,13 @@ from treestore.cli.output import Segment, place_of, printable, say, write_json, 
 from treestore.trees.rules import MAX_RESULTS
 
 if TYPE_CHECKING:
-    from treestore.records import SearchHit
+    from treestore.records import Node, SearchHit
     from treestore.search.snippet import Snippet
 
 _INDENT = 4  # columns before an excerpt
 _WIDEST = 100  # columns of a line of an excerpt: a longer one is hard to read
 _LINES = 2
+_RAGGED = 5  # columns that stay free at the end of a line, since words are not cut
 _FOUND = "bold red"
 _QUIET = "bright_black"
 
@@ -75,15 +76,31 @@ def search(
 
 def _shown(hit: SearchHit, query: str, with_policy: bool) -> list[list[Segment]]:
     """A line on the node and one of the place in it that matches best."""
-    from treestore.search.snippet import best_snippet, snippet
+    from treestore.search.snippet import snippet
 
     node, place = hit.node, place_of(hit.node)
     head: list[Segment] = [(printable(node.policy_id), "bold"), ("  ", "")] if with_policy else []
     head += [(printable(node.node_id), "cyan"), ("  ", ""), *_marked(snippet(node.title, query, width=None))]
     head.append(((f"  [{place}]" if place else "") + f"  {hit.score:.2f}", _QUIET))
-    columns = min(shutil.get_terminal_size().columns, _WIDEST) if sys.stdout.isatty() else _WIDEST
-    excerpt = best_snippet(node, query, width=max(_LINES * (columns - _INDENT), 40))
+    excerpt = _fitting(node, query)
     return [head, [(" " * _INDENT, ""), *_marked(excerpt)]] if excerpt.text else [head]
+
+
+def _fitting(node: Node, query: str) -> Snippet:
+    """The place in a node that matches best, as much as goes on two lines."""
+    from treestore.search.snippet import best_snippet
+
+    terminal = sys.stdout.isatty()
+    columns = min(shutil.get_terminal_size().columns, _WIDEST) if terminal else _WIDEST
+    room = max(_LINES * (columns - _INDENT - _RAGGED), 40)
+    excerpt = best_snippet(node, query, width=room)
+    if terminal:
+        from rich.cells import cell_len
+
+        columns = cell_len(excerpt.text)
+        if columns > room:  # wide characters
+            excerpt = best_snippet(node, query, width=max(room * len(excerpt.text) // columns, 20))
+    return excerpt
 
 
 def _marked(excerpt: Snippet) -> list[Segment]:

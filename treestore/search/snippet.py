@@ -86,14 +86,16 @@ def _matches(whole: str, query: str) -> Iterator[_Match]:
         return None if code in known else sorted(term for term in known if term.startswith(code))
 
     wanted = frozenset(distinct(with_beginnings(_parsed(query), beginning)))
+    matching = {terms: wanted.intersection(terms) for terms in {terms for _, _, terms in words}}
     for start, end, terms in words:
-        common = wanted.intersection(terms)
+        common = matching[terms]
         if not common:
             continue
         word = whole[start:end]
-        parts = [term for term in common if term.isalpha() and term.upper() == term.lower() and term in word]
+        parts = [term for term in common if term in word and term.isalpha() and term.upper() == term.lower()]
         if not parts:
             yield _Match(start, end, common)
+            continue
         for left, right in _runs(word, parts):
             within = word[left:right]
             yield _Match(start + left, start + right, frozenset(term for term in parts if term in within))
