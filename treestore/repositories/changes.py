@@ -27,13 +27,16 @@ def difference(before: Version, after: Version) -> Plan[Diff | None]:
     try:
         wants = next(comparison)
         while True:
+            yield None
+            if not wants:
+                wants = comparison.send([])
+                continue
             try:
                 first, second, *lists = yield from ask_all(*rows, *_operations(policy_id, wants))
             except NotFound:
                 return None
             if (first.revision, second.revision) != (before.revision, after.revision):
                 return None
-            yield None
             wants = comparison.send(lists)
     except StopIteration as end:
         found: Diff = end.value

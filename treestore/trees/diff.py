@@ -69,7 +69,11 @@ def compare(before: Version, after: Version) -> Asking[Diff]:
     comparison = _Comparison(sides[0].version_id, sides[1].version_id)
     if before.tree_hash != after.tree_hash:
         yield from comparison.run()
-    lists = {name: comparison.recorded(changes, mirrored) for name, changes in comparison.changes().items()}
+    lists: dict[str, list[NodeChange]] = {}
+    for name, changes in comparison.changes().items():
+        lists[name] = comparison.recorded(changes, mirrored)
+        if changes:
+            yield []
     if mirrored:
         lists["added"], lists["removed"] = lists["removed"], lists["added"]
     return Diff(policy_id=before.policy_id, version_a=before.version_id, version_b=after.version_id, **lists)
@@ -162,11 +166,22 @@ class _Comparison:
         yield from self._descend()
         yield from self._match_tops()
         yield from self._open_tops()
-        while found := self._match_loose():
+        found = self._equal_loose()
+        while True:
             for pair in found:
                 self._meet(*pair)
             yield from self._descend()
-            yield []  # a pause
+            found = yield from self._next_found()
+            if not found:
+                return
+
+    def _next_found(self) -> Asking[list[Pair]]:
+        """The next pairs, by the strongest evidence that there is."""
+        for look in (self._rewritten, self._same_content, self._similar_loose, self._same_id):
+            if self._loose[0] and self._loose[1] and (found := look()):
+                return found
+            yield []
+        return []
 
     def _meet(self, before: Outline, after: Outline) -> None:
         """Make two nodes each other's partners, note how they differ, and have their children compared."""
@@ -283,15 +298,6 @@ class _Comparison:
                 self._loose[side][node.ordinal] = node
         self._opened = True
 
-    def _match_loose(self) -> list[Pair]:
-        """The next pairs, of the strongest evidence that there is. Those of a call are disjoint."""
-        if not (self._loose[0] and self._loose[1]):
-            return []
-        for look in (self._equal_loose, self._rewritten, self._same_content, self._similar_loose, self._same_id):
-            if found := look():
-                return found
-        return []
-
     def _equal_loose(self) -> list[Pair]:
         def pairs(ours: Sequence[Outline], theirs: Sequence[Outline]) -> list[Pair]:
             if not _is_bare(ours[0]):
@@ -366,11 +372,15 @@ class _Comparison:
         for lists in [self._families[parent] for parent in parents if parent in self._families]:
             pairs = self._known_pairs(*lists)
             known = set(pairs)
-            free = [
-                [place for place, node in enumerate(lists[side]) if node.ordinal in nodes[side] and not (inner and _is_leaf(node))]
+            ours, theirs = (
+                [
+                    place
+                    for place, node in enumerate(lists[side])
+                    if node.ordinal in nodes[side] and not (inner and _is_leaf(node))
+                ]
                 for side in (0, 1)
-            ]
-            siblings.match(*lists, pairs, (free[0], free[1]), weakly=True)
+            )
+            siblings.match(*lists, pairs, (ours, theirs), weakly=True)
             found += [(lists[0][i], lists[1][j]) for i, j in pairs.items() if i not in known]
         return found
 

@@ -5,9 +5,9 @@ Ids are preorder numbers in many trees and shift with every insertion, so they d
 it stands; the longest run of these that kept its order makes the anchors, as in patience diff (Bram Cohen). Of several that
 say the same, those on the same pages are matched if pages were kept, those of the same ids if these were, else those in the
 same gap between anchors, from both ends.
-What is left is matched by the same own content. Weaker evidence, the same title, text or summaries, is looked at separately,
-when the document was searched for something better. In each case first within a gap, then anywhere among the siblings, in
-order.
+What is left is matched by the same own content, or the same title and id. Weaker evidence, the same title, text or summaries,
+is looked at separately, when the document was searched for something better. In each case first within a gap, then anywhere
+among the siblings, in order.
 
 All is near-linear: 50,000 siblings that all differ, or that are all the same, take a fraction of a second.
 """
@@ -64,6 +64,14 @@ def _summaries(node: Outline) -> Hashable:
     return (node.summary, node.prefix_summary) if node.summary or node.prefix_summary else None
 
 
+def _title_and_id(node: Outline) -> Hashable:
+    return (node.title, node.node_id) if node.title else None
+
+
+_STRONG: tuple[Evidence, ...] = (own_content, _title_and_id)
+_WEAK: tuple[Evidence, ...] = (_title, _text, _summaries)  # a section and the first one in it often have one text
+
+
 def longest_increasing(values: Sequence[int]) -> list[int]:
     """The positions, ascending, of a longest strictly increasing subsequence (patience sorting; Fredman 1975)."""
     if all(map(lt, values, values[1:])):  # the usual case
@@ -99,7 +107,7 @@ def match(
     siblings = _Siblings(before, after, pairs, free)
     if not weakly:
         siblings.by_identity()
-    for evidence in (_title, _text, _summaries) if weakly else (own_content,):
+    for evidence in _WEAK if weakly else _STRONG:
         if free[0] and free[1]:
             siblings.by(evidence)
 
