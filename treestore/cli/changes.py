@@ -50,7 +50,7 @@ def diff(
     """Show what changed from version A of a policy to version B.
 
     Nodes are matched by what they say, so other node ids are no change. + was added, - removed, ~ says something else, > is in
-    another place, = says the same on other pages or lines. The status is 0 whether something changed or not.
+    another place, = stands on other pages or lines. The status is 0 whether something changed or not.
     """
     with opened(context, store) as target, target.snapshot() as view:
         found = view.versions.diff(policy, version_a, version_b)

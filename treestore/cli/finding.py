@@ -47,7 +47,7 @@ def search(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Find the nodes that say something about some words, the best first.
+    """Find nodes by words, the best first.
 
     Any of the words may match, in any form ("therapies" finds "therapy"). The number behind a node is its score: it orders the
     nodes of one search. Finding nothing is no error: it is said on stderr, and the status is 0.
