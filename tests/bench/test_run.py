@@ -1,0 +1,196 @@
+"""A run: every contender is checked before it is measured, and what it is said to be is what was measured."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+
+from treestore.bench import contenders, corpus, report
+from treestore.bench.cases import CASES, SQLITE, TREESTORE, Bound, Case
+from treestore.bench.contender import Contender, Hit
+from treestore.bench.contenders.native import NativeAsync, NativeSync
+from treestore.bench.contenders.sqlite import Sqlite
+from treestore.bench.corpus import Corpus, PlainNode, Tree
+from treestore.bench.run import Measured, Mismatch, Run, Times, run
+
+NODES = 100
+
+
+@pytest.fixture(scope="module")
+def small() -> Corpus:
+    return corpus.make(NODES)
+
+
+def case(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
+
+
+Lie = Callable[[Any], Any]
+
+
+def other_text(node: PlainNode) -> PlainNode:
+    return msgspec.structs.replace(node, text="something else")
+
+
+LIES: dict[str, tuple[str, Lie, str]] = {
+    "another text": ("node", other_text, "gives a node '0"),
+    "a text in an outline": ("node, outline", lambda nodes: [other_text(nodes[0])], "whose text is not that"),
+    "one child too few": ("children", lambda nodes: nodes[:-1], " in the place of "),
+    "children in another order": ("children", lambda nodes: nodes[::-1], "whose node_id is not that"),
+    "no list": ("subtree", tuple, "gives (PlainNode("),
+    "the whole tree, one node wrong": ("whole", lambda nodes: [*nodes[:-1], other_text(nodes[-1])], "whose text"),
+    "a path from below": ("ancestors", lambda nodes: nodes[::-1], "gives"),
+    "another version": ("as of", lambda version: msgspec.structs.replace(version, version_id="v000"), "PlainVersion"),
+    "a page too many": ("page", lambda nodes: [*nodes, *nodes[-1:]], " in the place of "),
+    "nothing found": ("search, rare + rare", lambda hits: [], "finds 0 nodes in the place of "),
+    "a wrong score": ("search, rare + common", lambda hits: [Hit(h.node, h.score + 1e-6) for h in hits], "the score"),
+    "a hit twice": ("search, common + common", lambda hits: [hits[0], *hits[:-1]], "finds a node twice"),
+    "the best last": ("search, common + common", lambda hits: hits[::-1], "gives node"),
+    "a changed hit": ("search, common + common", lambda hits: [Hit(other_text(h.node), h.score) for h in hits], "whose text"),
+    "stored, but nothing said": ("small", lambda _: None, "gives None in the place of 'created'"),
+    "replaced": ("store equal", lambda _: "replaced", "gives 'replaced' in the place of 'unchanged'"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_ends_the_run(lie: str, small: Corpus, tmp_path: Path) -> None:
+    name, told, said = LIES[lie]
+    lied = case(name)
+
+    class Liar(Sqlite):
+        name: ClassVar[str] = "Liar"
+
+        def answer(self, verb: str, question: Any) -> Any:
+            found = super().answer(verb, question)
+            return told(found) if verb == lied.verb else found
+
+    honest = [Sqlite] if lie == "another text" else []
+    with pytest.raises(Mismatch, match=re.escape(f"Liar, {lied.what}: the answer to ")) as raised:
+        run(small, [*honest, Liar], tmp_path, 1, cases=[lied])
+    assert said in str(raised.value)
+
+
+def test_what_a_search_finds_below_the_best_is_checked_too(small: Corpus, tmp_path: Path) -> None:
+    class Liar(Sqlite):
+        def answer(self, verb: str, question: Any) -> Any:
+            found = super().answer(verb, question)
+            return found[:10] if verb == "search_all" else found
+
+    with pytest.raises(Mismatch, match="finds 10 nodes in the place of"):
+        run(small, [Liar], tmp_path, 1, cases=[case("search, common + common")])
+
+
+def test_a_store_that_loses_a_node_is_found_out(small: Corpus, tmp_path: Path) -> None:
+    class Loses(Sqlite):
+        def _insert(self, tree: Tree) -> int:
+            return super()._insert(msgspec.structs.replace(tree, nodes=tree.nodes[:-1]))
+
+    with pytest.raises(Mismatch, match=f"what was stored gives {NODES - 1} in the place of {NODES}"):
+        run(small, [Loses], tmp_path, 1, cases=[case("store")])
+
+
+def test_each_contender_is_measured_in_each_round(small: Corpus, tmp_path: Path) -> None:
+    order: list[str] = []
+
+    class First(Sqlite):
+        name: ClassVar[str] = "first"
+
+        def seconds(self, verb: str, questions: Any) -> float:
+            order.append(self.name)
+            return float(len(questions))
+
+    class Second(First):
+        name: ClassVar[str] = "second"
+
+    found = run(small, [First, Second], tmp_path, 3, cases=[case("children")])
+    assert order == ["first", "second", "second", "first", "first", "second"]
+    [measured] = found.measured
+    assert {name: times.rounds for name, times in measured.times.items()} == {"first": (1.0,) * 3, "second": (1.0,) * 3}
+    assert (found.nodes, found.rounds, found.contenders) == (NODES, 3, ("first", "second"))
+
+
+def test_a_contender_is_not_asked_what_it_has_no_verb_for(small: Corpus, tmp_path: Path) -> None:
+    found = run(small, [Sqlite], tmp_path, 1, cases=[case("diff"), case("node")])
+    assert [measured.case.name for measured in found.measured] == ["node"]
+
+
+@pytest.mark.parametrize("kind", [NativeSync, NativeAsync])
+def test_treestore_has_every_verb(kind: type[Contender], tmp_path: Path) -> None:
+    opened = kind(tmp_path)
+    opened.close()
+    assert opened.verbs.keys() == {case.verb for case in CASES} | {"search_all"}
+
+
+def test_without_lmdb_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "LMDB" in [kind.name for kind in contenders.available()]
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    monkeypatch.delitem(sys.modules, "treestore.bench.contenders.lmdb")
+    assert [kind.name for kind in contenders.available()] == ["treestore", "treestore async", "SQLite", "disk alone"]
+
+
+def test_importing_treestore_does_not_load_the_benchmark() -> None:
+    report = "import sys, treestore, treestore.cli.app; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    assert [name for name in ran.stdout.split() if name.startswith(("treestore.bench", "sqlite3", "lmdb"))] == []
+
+
+# --- what is said of it --------------------------------------------------------------------------------------------------
+
+
+def measured(times: dict[str, float], *bounds: Bound, name: str = "case") -> Measured:
+    made = Case(name, f"What {name} is", "node", lambda corpus, label: [], bounds=bounds)
+    return Measured(made, {who: Times((seconds * 0.9, seconds, seconds * 1.1), seconds) for who, seconds in times.items()})
+
+
+def made_run(*cases: Measured) -> Run:
+    return Run(1234, 3, (TREESTORE, SQLITE), cases)
+
+
+def test_aims_are_judged() -> None:
+    entry = measured(
+        {TREESTORE: 2e-6, SQLITE: 5e-6},
+        Bound(2.0, SQLITE),
+        Bound(3.0, SQLITE),
+        Bound(seconds=2e-6),
+        Bound(seconds=1e-6),
+        Bound(1.0, "nobody"),
+        Bound(10.0, case="other"),
+    )
+    made = made_run(entry, measured({TREESTORE: 2.1e-5}, name="other"))
+    assert [str(one) for one in report.judged(made, entry)] == [
+        "2x SQLite: met (2.50x)",
+        "3x SQLite: missed (2.50x)",
+        "at most 2 µs: met (2.00 µs)",
+        "at most 1 µs: missed (2.00 µs)",
+        "10x other: met (10.5x)",
+    ]
+    assert report.met(made) == "3 of 5 aims met"
+
+
+def test_a_table_says_times_spread_and_ratio() -> None:
+    made = made_run(measured({TREESTORE: 2e-6, SQLITE: 5e-3}, Bound(2.0, SQLITE)), measured({TREESTORE: 0.5}, name="other"))
+    headings, rows = report.table(made, aims=True)
+    assert headings == ["WHAT", "TREESTORE", "SQLITE", "VS SQLITE", "AIM"]
+    assert rows == [
+        ["What case is", "2.00 µs ±10%", "5.00 ms ±10%", "2500x", "2x SQLite: met (2500x)"],
+        ["What other is", "500 ms ±10%", "-", "-", "-"],
+    ]
+    lines = report.markdown(made).splitlines()
+    assert lines[:2] == ["|  | treestore | SQLite | vs SQLite | aim |", "| --- | ---: | ---: | ---: | --- |"]
+    assert lines[3] == "| What other is | 500 ms ±10% | - | - | - |"
+    assert report.made_of(made).startswith("1,234 nodes, medians of 3 rounds; treestore 0")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3e-9, "3.00 ns"), (9.994e-6, "9.99 µs"), (9.996e-6, "10.0 µs"), (9.99e-4, "999 µs"), (0.0123, "12.3 ms"), (75, "75.0 s")],
+)
+def test_times_have_three_digits(seconds: float, text: str) -> None:
+    assert report.time_text(seconds) == text

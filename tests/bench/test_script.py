@@ -1,0 +1,88 @@
+"""``scripts/benchmark_backends.py``: a whole run with all that it writes, and every argument that it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from treestore.bench import contenders
+from treestore.bench.cases import CASES
+
+SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "benchmark_backends.py"
+
+
+def run(*arguments: object, temporary: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, **({} if temporary is None else {"TMPDIR": str(temporary)})}
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_small_run(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    outputs = {kind: tmp_path / f"found.{kind}" for kind in ("json", "markdown", "svg")}
+    ran = run(
+        *("--nodes", 300, "--rounds", 1, "--json", outputs["json"]),
+        *("--markdown", outputs["markdown"], "--plot", outputs["svg"]),
+        temporary=temporary,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert list(temporary.iterdir()) == []
+    found = json.loads(outputs["json"].read_text())
+    assert (found["nodes"], found["rounds"]) == (300, 1)
+    assert [case["name"] for case in found["cases"]] == [case.name for case in CASES]
+    names = [kind.name for kind in contenders.available()]
+    printed, marked = ran.stdout.splitlines()[1:], outputs["markdown"].read_text().splitlines()[2:]
+    for number, case in enumerate(found["cases"]):
+        assert {"treestore", "treestore async"} <= case["seconds"].keys() <= set(names)
+        assert all(0 < times["median"] < 10 for times in case["seconds"].values())
+        assert printed[number].startswith(case["what"])
+        assert marked[number].startswith(f"| {case['what']} | ")
+    drawn = "".join(ElementTree.parse(outputs["svg"]).getroot().itertext())
+    for shown in [*names, *(case.what for case in CASES), "300 nodes"]:
+        assert shown in drawn
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--nodes", "0"], "nodes: must be from 1 to 1000000, not 0"),
+        (["--nodes", "-1"], "nodes: must be from 1 to 1000000, not -1"),
+        (["--nodes", "1000000000000"], "nodes: must be from 1 to 1000000, not 1000000000000"),
+        (["--nodes", "many"], "argument --nodes: invalid int value: 'many'"),
+        (["--rounds", "0"], "rounds: must be from 1 to 100, not 0"),
+        (["--rounds", "101"], "rounds: must be from 1 to 100, not 101"),
+        (["--folder", "/nonexistent/folder"], "folder: /nonexistent/folder is no folder that can be written to"),
+        (["--json", "/nonexistent/folder/found.json"], "--json: /nonexistent/folder/found.json can't be written to"),
+        (["--markdown", "/"], "--markdown: / can't be written to"),
+        (["--plot", "/nonexistent/folder/found.svg"], "--plot: /nonexistent/folder/found.svg can't be written to"),
+        (["--plot", "found.pdf"], "--plot: must end in .svg or .png"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_arguments_that_are_refused(arguments: list[str], said: str) -> None:
+    ran = run(*arguments)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", f"benchmark_backends: {said}\n")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 128 + signal.SIGINT)])
+def test_a_run_that_is_ended_leaves_nothing(number: signal.Signals, status: int, tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), "--nodes", "300", "--folder", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as ran:
+        assert ran.stderr is not None
+        while not ran.stderr.readline().startswith(b"checking the answers: 64"):
+            pass
+        time.sleep(0.1)
+        ran.send_signal(number)
+        out, said = ran.communicate(timeout=60)
+    assert (ran.returncode, out) == (status, b"")
+    assert b"Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
