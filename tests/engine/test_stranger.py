@@ -151,21 +151,78 @@ class Stranger:
         return found
 
 
-def test_a_stranger_reads_the_golden_store() -> None:
+    def content(self, policy: str, version: str) -> tuple[bytes, int]:
+        """The number of a version's content as keys begin with it, and how many nodes it has."""
+        head = msgspec.msgpack.decode(self.trees[4][policy.encode()])
+        layout = msgspec.msgpack.decode(self.trees[5][head[0].to_bytes(4, "big") + version.encode()])
+        return layout[0].to_bytes(4, "big"), layout[1]
+
+    def terms(self, policy: str, version: str) -> list[dict[str, int]]:
+        """How often each node of a version has each term, proved against the lengths."""
+        content, count = self.content(policy, version)
+        assert count <= 16384, "one segment"
+        lengths = struct.unpack(f"<{count}H", self.trees[13][content + bytes(4)])
+        found: list[dict[str, int]] = [{} for _ in range(count)]
+        last = ""
+        rows = {key[6:].decode(): row for key, row in sorted(self.trees[12].items()) if key[:6] == content + bytes(2)}
+        assert next(iter(rows)) == ""
+        for name, row in rows.items():
+            for term, block in zip(*msgspec.msgpack.decode(row), strict=True):
+                assert last < term >= name
+                last = term
+                for least, frequency, nodes in block:
+                    for place in [nodes] if isinstance(nodes, int) else struct.unpack(f"<{len(nodes) // 2}H", nodes):
+                        assert least <= lengths[place]
+                        assert least.bit_length() == lengths[place].bit_length()
+                        found[place][term] = frequency
+        assert [sum(of_node.values()) for of_node in found] == list(lengths)
+        return found
+
+    def pages(self, policy: str, version: str) -> list[tuple[int, ...]]:
+        """The page ranges of a version of up to 128 nodes that have one: first page, last page, ordinal."""
+        content, _ = self.content(policy, version)
+        row = self.trees[14][content + bytes(5)]
+        assert row[0] == 0, "the root is a leaf row"
+        count = (len(row) - 1) // 12
+        columns = struct.unpack(f"<{3 * count}I", row[1:])
+        return list(zip(columns[:count], columns[count : 2 * count], columns[2 * count :], strict=True))
+
+
+def stranger() -> Stranger:
     with tarfile.open(GOLDEN / "store.tar.gz") as archive:
         files = {}
         for entry in archive:
             content = archive.extractfile(entry)
             assert content is not None
             files[entry.name] = content.read()
-    stranger = Stranger(files)
-    assert stranger.replayed == 2
+    return Stranger(files)
+
+
+def test_a_stranger_reads_the_golden_store() -> None:
+    reader = stranger()
+    assert reader.replayed == 2
     expected = msgspec.json.decode((GOLDEN / "expected.json").read_bytes())
     for name, whole in expected.items():
         policy, _, version = name.partition(" ")
         if "nodes" not in whole:
             continue
-        found = stranger.nodes(policy, version)
+        found = reader.nodes(policy, version)
         assert [fields[2] for fields in found] == [node[2] for node in whole["nodes"]]
         assert [fields[4] for fields in found] == [node[4] for node in whole["nodes"]]
         assert [fields[-1] for fields in found] == [node[-1] for node in whole["nodes"]]
+        terms = reader.terms(policy, version)
+        assert sum(sum(of_node.values()) for of_node in terms) == whole["version"][-1]  # term_count
+
+
+def test_a_stranger_finds_words_and_pages_in_the_golden_store() -> None:
+    reader = stranger()
+    large = reader.terms("large", "1")
+    ids = [fields[2] for fields in reader.nodes("large", "1")]
+    assert large[ids.index("00198")] == {"node": 2, "198": 2, "text": 1}
+    assert [at for at, of_node in enumerate(large) if "amend" in of_node] == [ids.index("00199")]
+    assert large[ids.index("00199")] == {"node": 1, "199": 1, "amend": 1, "log": 1, "onli": 1}
+    assert [at for at, of_node in enumerate(reader.terms("shapes", "1")) if "long" in of_node] == [2]
+    assert reader.terms("shapes", "1")[2]["long"] == 2001
+    assert reader.terms("shapes", "2")[2] == {"amend": 2, "text": 1}
+    assert reader.pages("shapes", "1") == [(1, 2**31 - 1, 0)]
+    assert reader.pages("large", "1") == []

@@ -36,6 +36,8 @@ def exported(store: TreeStore[SyncDriver]) -> Any:
             if version.deleted_at is None:
                 document = store.documents.get_document(policy_id, version_id=version.version_id)
                 whole = {name: getattr(document, name) for name in document.__struct_fields__}
+                on_page = store.documents.get_nodes_by_page(policy_id, 1, version_id=version.version_id)
+                whole["on page 1"] = [node.node_id for node in on_page]
             found[f"{policy_id} {version.version_id}"] = whole
     return msgspec.json.decode(msgspec.json.encode(found))
 
