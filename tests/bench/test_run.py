@@ -190,7 +190,7 @@ def test_a_table_says_times_spread_and_ratio() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(3e-9, "3.00 ns"), (9.994e-6, "9.99 µs"), (9.996e-6, "10.0 µs"), (9.99e-4, "999 µs"), (0.0123, "12.3 ms"), (75, "75.0 s")],
+    [(3e-9, "3.00 ns"), (9.994e-6, "9.99 µs"), (9.996e-6, "10.0 µs"), (9.99e-4, "999 µs"), (0.012, "12.0 ms"), (75, "75.0 s")],
 )
 def test_times_have_three_digits(seconds: float, text: str) -> None:
     assert report.time_text(seconds) == text

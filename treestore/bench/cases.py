@@ -44,7 +44,7 @@ class Bound(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         if self.seconds is not None:
             return f"at most {self.seconds * 1e6:g} µs" if self.seconds < 1e-3 else f"at most {self.seconds * 1e3:g} ms"
-        return f"{self.times:.2g}x {self.than if self.case is None else self.case}"
+        return f"{f'{self.times:.2f}'.rstrip('0').rstrip('.')}x {self.than if self.case is None else self.case}"
 
 
 class Case(msgspec.Struct, frozen=True):

@@ -224,9 +224,12 @@ class Language:
         return list(pairs)
 
     def _band(self, nodes: int, frequency: str) -> list[str]:
-        """Words that so many of the nodes are expected to say: "common" a twentieth to a quarter of them; "rare" at most a
-        500th, but 3 at least."""
-        low, high = (nodes / 20, nodes / 4) if frequency == "common" else (3.0, max(nodes / 500, 12.0))
-        found = [word for word, per_node in zip(self.words, self._per_node, strict=True) if low <= per_node * nodes <= high]
+        """Words of a frequency: "common" is what a twentieth to a quarter of the nodes are expected to say; "rare" what 3
+        nodes to a 500th of them do, or as near to that as is rarer than common in a small document."""
+        low, high = 1 / 20, 1 / 4
+        if frequency == "rare":
+            high = min(max(1 / 500, 12 / nodes), low)
+            low = min(3 / nodes, high / 4)
+        found = [word for word, per_node in zip(self.words, self._per_node, strict=True) if low <= per_node <= high]
         step = max(len(found) // 40, 1)
         return found[::step]
