@@ -2,16 +2,16 @@
 
 All stores are open at once. In each round each case is measured on each contender, one after the other, and who begins changes
 from round to round, so what else the machine does meanwhile hits all alike. Caches are warm: all questions were asked before,
-when the answers were checked. Python's garbage collector stays on; before each measurement it clears up, so that nobody pays
-for what another one left behind, and the corpus is taken out of its sight.
+when the answers were checked. Python's garbage collector stays on. Before each measurement it clears up, and the corpus and the
+warm caches are taken out of its sight, so that nobody pays for what another one holds or left behind.
 """
 
 from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
@@ -74,7 +74,9 @@ def run(
 
     Raises Mismatch as soon as an answer is wrong.
     """
-    with _out_of_sight(), ExitStack() as stack:
+    with ExitStack() as stack:
+        stack.callback(gc.unfreeze)
+        _take_out_of_sight()
         opened: list[Contender] = []
         for kind in contenders:
             say(f"filling {kind.name}")
@@ -83,6 +85,7 @@ def run(
             say(f"checking the answers: {case.what}")
             for contender in opened:
                 _check(case, contender, corpus)
+        _take_out_of_sight()
         samples: dict[tuple[str, str], list[float]] = {}
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
@@ -99,14 +102,10 @@ def run(
     return Run(len(corpus.tree.nodes), rounds, names, tuple(entry for entry in measured if entry.times))
 
 
-@contextmanager
-def _out_of_sight() -> Iterator[None]:
+def _take_out_of_sight() -> None:
+    """Hide all that there is from the garbage collector."""
     gc.collect()
     gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _times_of(case: Case, names: Sequence[str], samples: dict[tuple[str, str], list[float]]) -> dict[str, Times]:
