@@ -1,4 +1,5 @@
-"""A run as a picture: a small panel for each case, and in it a bar for each contender with its time beside it.
+"""A run as a picture: a small panel for each case, and in it a bar for each contender with its time beside it,
+and on it a line from quartile to quartile of the rounds.
 
 Each panel has a scale of its own that begins at 0, so lengths can be compared within a panel. Needs matplotlib, which is no
 dependency of treestore.
@@ -6,7 +7,6 @@ dependency of treestore.
 
 from __future__ import annotations
 
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,15 +32,16 @@ def draw(run: Run, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    bars = max(len(measured.times) for measured in run.measured)
-    lines = ceil(len(run.measured) / COLUMNS)
-    height = lines * (bars * _BAR + _AROUND) + 1.0
+    starts = range(0, len(run.measured), COLUMNS)
+    bars = [max(len(measured.times) for measured in run.measured[start : start + COLUMNS]) for start in starts]
+    heights = [count * _BAR + _AROUND for count in bars]
     # Text stays text in an SVG, and the same run gives the same bytes.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "treestore", "font.family": "sans-serif", "font.size": 8}):
-        figure = Figure(figsize=(13, height), facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.06))
-        panels = figure.subplots(lines, COLUMNS, squeeze=False).flat
-        for panel, measured in zip(panels, run.measured, strict=False):
-            _draw_panel(panel, measured, bars)
+        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.06)
+        figure = Figure(figsize=(13, sum(heights) + 0.5), facecolor="white", layout=layout)
+        panels = figure.subplots(len(bars), COLUMNS, squeeze=False, height_ratios=heights).flat
+        for number, (panel, measured) in enumerate(zip(panels, run.measured, strict=False)):
+            _draw_panel(panel, measured, bars[number // COLUMNS])
         for panel in list(figure.axes)[len(run.measured) :]:
             panel.set_axis_off()
         figure.suptitle(
@@ -55,8 +56,8 @@ def _draw_panel(panel: Axes, measured: Measured, bars: int) -> None:
     names = list(measured.times)
     medians = [times.median for times in measured.times.values()]
     places = range(len(names))
-    low = [times.median - min(times.rounds) for times in measured.times.values()]
-    high = [max(times.rounds) - times.median for times in measured.times.values()]
+    low = [times.median - times.quartiles[0] for times in measured.times.values()]
+    high = [times.quartiles[1] - times.median for times in measured.times.values()]
     panel.barh(places, medians, height=0.72, color=[COLOURS.get(name, _OTHER_COLOUR) for name in names])
     panel.errorbar(medians, places, xerr=(low, high), fmt="none", ecolor="#333333", elinewidth=0.8, capsize=1.5)
     most = max(median + above for median, above in zip(medians, high, strict=True))
@@ -68,4 +69,4 @@ def _draw_panel(panel: Axes, measured: Measured, bars: int) -> None:
     panel.set_xticks([])
     panel.tick_params(length=0)
     panel.spines[["top", "right", "bottom"]].set_visible(False)
-    panel.set_title(measured.case.what, loc="left", fontsize=9, fontweight="bold")
+    panel.set_title(measured.case.what, loc="left", x=-0.3, fontsize=9, fontweight="bold")  # above the names of the bars

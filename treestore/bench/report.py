@@ -80,12 +80,14 @@ def _three_digits(value: float) -> str:
 def _cell(times: Times | None) -> str:
     if times is None:
         return "-"
-    return time_text(times.median) + (f" ±{times.spread / 2 * 100:.0f}%" if len(times.rounds) > 1 else "")
+    low, high = times.quartiles
+    return time_text(times.median) + (f" ±{(high - low) / 2 / times.median * 100:.0f}%" if len(times.rounds) > 1 else "")
 
 
 def table(run: Run, *, aims: bool = False) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """Headings and rows: what was measured, for each contender the median and half the spread of the rounds, and how many
-    times as fast as SQLite both faces of treestore are. ``aims`` adds what treestore aims at, and how it came out."""
+    """Headings and rows: what was measured, for each contender the median of the rounds and half the distance of their
+    quartiles, and how many times as fast as SQLite both faces of treestore are. ``aims`` adds what treestore aims at, and how it
+    came out."""
     headings = ["WHAT", *(name.upper() for name in run.contenders), f"VS {SQLITE.upper()}", *(["AIM"] if aims else [])]
     rows: list[Sequence[str]] = []
     for measured in run.measured:

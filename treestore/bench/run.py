@@ -1,9 +1,9 @@
 """One run: every contender gets the same document and must give the same answers; then the times are taken in turn.
 
-All stores are open at once. In each round each case is measured on each contender, one after the other, and who begins changes
-from round to round, so what else the machine does meanwhile hits all alike. Caches are warm: all questions were asked before,
-when the answers were checked. Python's garbage collector stays on. Before each measurement it clears up, and the corpus and the
-warm caches are taken out of its sight, so that nobody pays for what another one holds or left behind.
+All stores are open at once. In each round each case is measured on each contender, one after the other, and who begins
+changes from round to round, so what else the machine does meanwhile hits all alike. Caches are warm: all questions were asked
+before, when the answers were checked. Python's garbage collector stays on. Before each measurement it clears up, and the corpus
+and the warm caches are taken out of its sight, so that nobody pays for what another one holds or left behind.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 import msgspec
 
@@ -31,15 +31,22 @@ class Mismatch(Exception):
 
 
 class Times(msgspec.Struct, frozen=True):
-    """Seconds for one unit of a case: those of each round in their order, and their median."""
+    """Seconds for one unit of a case in each round, in their order."""
 
     rounds: tuple[float, ...]
-    median: float
 
     @property
-    def spread(self) -> float:
-        """How far the rounds lie apart, as a part of the median: 0.1 means 10 %."""
-        return (max(self.rounds) - min(self.rounds)) / self.median
+    def median(self) -> float:
+        """The one in the middle."""
+        return median(self.rounds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Half of the rounds lie between these two."""
+        if len(self.rounds) == 1:
+            return self.rounds[0], self.rounds[0]
+        first, _, third = quantiles(self.rounds, n=4, method="inclusive")
+        return first, third
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -110,7 +117,7 @@ def _take_out_of_sight() -> None:
 
 def _times_of(case: Case, names: Sequence[str], samples: dict[tuple[str, str], list[float]]) -> dict[str, Times]:
     found = {name: samples[case.name, name] for name in names if (case.name, name) in samples}
-    return {name: Times(tuple(rounds), median(rounds)) for name, rounds in found.items()}
+    return {name: Times(tuple(rounds)) for name, rounds in found.items()}
 
 
 def _filled(stack: ExitStack, kind: type[Contender], folder: Path, corpus: Corpus) -> Contender:
