@@ -37,6 +37,7 @@ ROW_BYTES = 1800
 """About the size at which a row is closed: such a row lies in a leaf of the native store, and is decoded in microseconds."""
 
 Places = Sequence[int]
+Block = list[tuple[int, int, int | bytes]]
 Group = tuple[int, int, Places]
 """``(least length, frequency, places in the segment)`` of nodes that have a term equally often and are about equally long."""
 
@@ -81,7 +82,7 @@ def pack(nodes: Sequence[Node]) -> Generator[None, None, Packed]:
         total += sum(lengths)
         blocks = yield from _blocks(places, lengths)
         rows = []
-        for row in _rows(sorted(blocks.items())):
+        for row in _rows((term, blocks[term]) for term in sorted(blocks)):
             rows.append(row)
             yield
         segments.append(Segment(tuple(rows), pack_lengths(lengths)))
@@ -93,49 +94,61 @@ _SLICE = 4096  # terms to be counted, or blocks to be packed, between two yields
 
 def _blocks(
     places: Mapping[int, Mapping[str, list[int]]], lengths: Sequence[int]
-) -> Generator[None, None, dict[str, bytes]]:
+) -> Generator[None, None, dict[str, Block]]:
     """The blocks of a segment by term. ``places``: by class and term, each as often as the node has the term."""
-    blocks: defaultdict[str, list[tuple[int, int, int | bytes]]] = defaultdict(list)
+    blocks: dict[str, Block] = {}
     work = 0
     for of_class in sorted(places):
         least = min([length for length in lengths if length_class(length) == of_class])
         for term, found in places[of_class].items():
             if len(found) == 1:
-                blocks[term].append((least, 1, found[0]))
+                block: Block = [(least, 1, found[0])]
             else:
-                blocks[term] += [(least, frequency, pack_places(group)) for frequency, group in _by_frequency(found)]
-            work += 4 + len(found)
-            if work > _SLICE:
-                work = 0
-                yield
-    return {term: _encode(block) for term, block in blocks.items()}
+                block = [(least, frequency, pack_places(group)) for frequency, group in _by_frequency(found)]
+                work += len(found)
+                if work > _SLICE:
+                    work = 0
+                    yield
+            if term in blocks:
+                blocks[term] += block
+            else:
+                blocks[term] = block
+    return blocks
 
 
-def _by_frequency(found: list[int]) -> Iterator[tuple[int, list[int]]]:
+def _by_frequency(found: list[int]) -> Sequence[tuple[int, list[int]]]:
     """Places (ascending, repeated as often as the node has the term) by how often they are repeated."""
-    counts = Counter(found)
-    if len(counts) == len(found):
-        yield 1, found
-        return
+    if len(found) == 2:
+        return [(1, found)] if found[0] != found[1] else [(2, found[:1])]
+    different = len(set(found))
+    if different == len(found):
+        return [(1, found)]
+    if different == 1:
+        return [(len(found), found[:1])]
     groups: defaultdict[int, list[int]] = defaultdict(list)
-    for place, frequency in counts.items():
+    for place, frequency in Counter(found).items():
         groups[frequency].append(place)
-    yield from sorted(groups.items())
+    return sorted(groups.items())
 
 
-def _rows(blocks: Iterable[tuple[str, bytes | msgspec.Raw]]) -> Iterator[tuple[str, bytes]]:
+def _rows(blocks: Iterable[tuple[str, Block | msgspec.Raw]]) -> Iterator[tuple[str, bytes]]:
     """Blocks in order of their terms as rows, each with the name that it lies under; at least one."""
     name = ""
     terms: list[str] = []
-    packed: list[msgspec.Raw] = []
+    packed: list[Block | msgspec.Raw] = []
     size = 0
     for term, block in blocks:
-        more = len(term) + len(block) + 4
+        more = len(term) + 6
+        if type(block) is list:
+            for _, _, group in block:
+                more += 4 if type(group) is int else 6 + len(group)  # type: ignore[arg-type]
+        else:
+            more += len(block)
         if terms and size + more > ROW_BYTES:
             yield name, _encode((terms, packed))
             name, terms, packed, size = term, [], [], 0
         terms.append(term)
-        packed.append(msgspec.Raw(block))
+        packed.append(block)
         size += more
     yield name, _encode((terms, packed))
 
@@ -185,12 +198,12 @@ def find(raw: bytes, term: str) -> list[Group]:
     return groups(blocks[at]) if at < len(terms) and terms[at] == term else []
 
 
-def groups(block: bytes | msgspec.Raw) -> list[Group]:
+def groups(block: msgspec.Raw) -> list[Group]:
     """What a block says, by length and frequency. Raises Corrupted."""
     return [(least, frequency, _places(packed)) for least, frequency, packed in _unpacked(block)]
 
 
-def _unpacked(block: bytes | msgspec.Raw) -> list[tuple[int, int, int | bytes]]:
+def _unpacked(block: msgspec.Raw) -> Block:
     try:
         return _decode_block(block)
     except msgspec.MsgspecError as error:
@@ -252,7 +265,7 @@ def amended(row_of: Callable[[str], tuple[str, bytes]], change: TermChange) -> d
     """
     place = change.ordinal % SEGMENT_NODES
     old, new = sum(change.before.values()), sum(change.after.values())
-    rows: dict[str, dict[str, bytes | msgspec.Raw]] = {}
+    rows: dict[str, dict[str, Block | msgspec.Raw]] = {}
     for term in change.before.keys() | change.after.keys():
         before, after = change.before.get(term, 0), change.after.get(term, 0)
         if before == after and length_class(old) == length_class(new) and old <= new:
@@ -260,31 +273,27 @@ def amended(row_of: Callable[[str], tuple[str, bytes]], change: TermChange) -> d
         name, raw = row_of(term)
         if name not in rows:
             rows[name] = dict(zip(*row_blocks(raw), strict=True))
-        block = _Block(rows[name].pop(term, None))
+        block = _Changing(rows[name].pop(term, None))
         if before:
             block.remove(old, before, place)
         if after:
             block.add(new, after, place)
         if block.groups:
-            rows[name][term] = block.packed()
+            rows[name][term] = block.block()
     changed: dict[str, bytes | None] = {}
     for name, blocks in rows.items():
         changed[name] = None
         if blocks or not name:
-            for first, raw in _rows(sorted(blocks.items(), key=_term)):
+            for first, raw in _rows((term, blocks[term]) for term in sorted(blocks)):
                 changed[first or name] = raw
     return changed
 
 
-def _term(entry: tuple[str, object]) -> str:
-    return entry[0]
-
-
-class _Block:
+class _Changing:
     """A block while it is changed. Only the groups that change are unpacked: those of a common term are long."""
 
-    def __init__(self, block: bytes | msgspec.Raw | None) -> None:
-        found = [] if block is None else _unpacked(block)
+    def __init__(self, block: Block | msgspec.Raw | None) -> None:
+        found = _unpacked(block) if isinstance(block, msgspec.Raw) else block or []
         self.groups = {(length_class(least), frequency): (least, packed) for least, frequency, packed in found}
 
     def remove(self, length: int, frequency: int, place: int) -> None:
@@ -307,10 +316,9 @@ class _Block:
         places.insert(bisect_left(places, place), place)
         self.groups[key] = min(least, length), pack_places(places)
 
-    def packed(self) -> bytes:
-        """The block's bytes."""
-        ordered = sorted(self.groups)
-        return _encode([(self.groups[key][0], key[1], self.groups[key][1]) for key in ordered])
+    def block(self) -> Block:
+        """The block as it is then."""
+        return [(self.groups[key][0], key[1], self.groups[key][1]) for key in sorted(self.groups)]
 
 
 def amended_lengths(raw: bytes, count: int, change: TermChange) -> bytes:
