@@ -86,8 +86,8 @@ def _cell(times: Times | None) -> str:
 
 def table(run: Run, *, aims: bool = False) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Headings and rows: what was measured, for each contender the median of the rounds and half the distance of their
-    quartiles, and how many times as fast as SQLite both faces of treestore are. ``aims`` adds what treestore aims at, and how it
-    came out."""
+    quartiles, and how many times as fast as SQLite both faces of treestore are. ``aims`` adds what treestore aims at, and how
+    it came out."""
     headings = ["WHAT", *(name.upper() for name in run.contenders), f"VS {SQLITE.upper()}", *(["AIM"] if aims else [])]
     rows: list[Sequence[str]] = []
     for measured in run.measured:

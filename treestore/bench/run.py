@@ -2,8 +2,8 @@
 
 All stores are open at once. In each round each case is measured on each contender, one after the other, and who begins
 changes from round to round, so what else the machine does meanwhile hits all alike. Caches are warm: all questions were asked
-before, when the answers were checked. Python's garbage collector stays on. Before each measurement it clears up, and the corpus
-and the warm caches are taken out of its sight, so that nobody pays for what another one holds or left behind.
+before, when the answers were checked. Python's garbage collector stays on. Before each measurement it clears up, and the
+corpus and the warm caches are taken out of its sight, so that nobody pays for what another one holds or left behind.
 """
 
 from __future__ import annotations
