@@ -23,12 +23,17 @@ import treestore
 from tests.clock import START, SetClock
 from tests.contract.samples import ALL_PLANES
 from tests.stores import SyncStore
-from treestore import Conflict, InvalidInput, NotFound, Settings, Snapshot, SyncDriver
+from treestore import Conflict, InvalidInput, NotFound, NotSearchable, Settings, Snapshot, SyncDriver
 
 POLICIES = st.sampled_from(["p", "p", "p", "p2", "é"])
 VERSIONS = st.sampled_from(["1", "1", "2", "10"])
 NODES = st.sampled_from([f"n{at}" for at in range(6)])
-TEXTS = st.sampled_from([None, "", "short", ALL_PLANES, "long " * 400, "longer " * 3000])
+TEXTS = st.sampled_from([None, "", "short", ALL_PLANES, "long " * 400, "longer " * 3000]) | st.lists(
+    st.sampled_from(["care", "cares", "home", "M54.5", "72148", "税収", "of"]), max_size=9
+).map(" ".join)
+QUERIES = st.lists(
+    st.sampled_from(["caring", "home", "m54", "7214", "long", "short", "税", "title", "summary", "other", "the"]), max_size=4
+).map(" ".join)
 JSON = st.none() | st.dictionaries(st.sampled_from("ab"), st.integers(-1, 1) | st.booleans() | st.lists(st.none()), max_size=2)
 DATES = st.none() | st.integers(-40, 40).map(lambda days: START + timedelta(days=days))
 
@@ -66,7 +71,7 @@ def answered(call: Callable[[], Any]) -> Any:
     """An answer, or the error that stands for it; without what is a store's own."""
     try:
         answer = call()
-    except (NotFound, InvalidInput, Conflict) as error:
+    except (NotFound, InvalidInput, Conflict, NotSearchable) as error:
         return type(error), str(error)
     if isinstance(answer, treestore.StoreStats):
         return answer.documents, answer.versions, answer.nodes
@@ -99,13 +104,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 
-    @rule(policy_id=POLICIES, version_id=VERSIONS, nodes=trees(), pages=PAGES, date=DATES, metadata=JSON)
-    def store_document(self, policy_id: str, version_id: str, nodes: Any, pages: Any, date: Any, metadata: Any) -> None:
-        self.both(
-            lambda store: store.documents.store_document(
-                policy_id, version_id, nodes, pages=pages, effective_date=date, metadata=metadata
-            )
-        )
+    @rule(
+        policy_id=POLICIES,
+        version_id=VERSIONS,
+        nodes=trees(),
+        more=st.fixed_dictionaries(
+            {"pages": PAGES, "effective_date": DATES, "metadata": JSON},
+            optional={"searchable": st.sampled_from([True, True, False])},
+        ),
+    )
+    def store_document(self, policy_id: str, version_id: str, nodes: Any, more: dict[str, Any]) -> None:
+        self.both(lambda store: store.documents.store_document(policy_id, version_id, nodes, **more))
 
     @initialize(nodes=trees(), pages=PAGES)
     def begin_with_a_document(self, nodes: Any, pages: Any) -> None:
@@ -182,6 +191,21 @@ class StoreMachine(RuleBasedStateMachine):
     def read_pages(self, policy_id: str, first: int | None, last: int | None) -> None:
         self.both(lambda store: store.documents.get_page_texts(policy_id, first, last))
 
+    @rule(policy_id=POLICIES, version_id=st.none() | VERSIONS, query=QUERIES, limit=st.sampled_from([1, 3, 100]))
+    def search(self, policy_id: str, version_id: str | None, query: str, limit: int) -> None:
+        self.both(lambda store: store.documents.search_nodes(policy_id, query, limit=limit, version_id=version_id))
+        self.both(lambda store: store.documents.search_documents(query, limit))
+
+    @rule(policy_id=POLICIES, version_id=st.none() | VERSIONS, first=st.integers(0, 21), more=st.integers(0, 9))
+    def find_on_pages(self, policy_id: str, version_id: str | None, first: int, more: int) -> None:
+        self.both(lambda store: store.documents.get_nodes_by_page(policy_id, first, version_id=version_id))
+        self.both(lambda store: store.documents.get_nodes_by_pages(policy_id, first, first + more, version_id=version_id))
+
+    @rule(policy_id=POLICIES, before=VERSIONS, after=VERSIONS, at=DATES)
+    def ask_what_changed(self, policy_id: str, before: str, after: str, at: Any) -> None:
+        self.both(lambda store: store.versions.diff(policy_id, before, after))
+        self.both(lambda store: store.versions.temporal_lookup(policy_id, at or START))
+
     @rule(after=st.none() | POLICIES, limit=st.none() | st.integers(1, 3))
     def list_documents(self, after: str | None, limit: int | None) -> None:
         self.both(lambda store: store.documents.list_documents(after=after, limit=limit))
@@ -201,6 +225,8 @@ class StoreMachine(RuleBasedStateMachine):
         calls: list[Callable[[Any], Any]] = [
             lambda view: view.documents.get_document(policy_id),
             lambda view: view.documents.list_documents(),
+            lambda view: view.documents.search_documents("care home long", 20),
+            lambda view: view.documents.get_nodes_by_pages(policy_id, 5, 12),
             lambda view: view.versions.list(policy_id, include_deleted=True),
         ]
         for call in calls:
