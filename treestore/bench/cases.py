@@ -105,7 +105,7 @@ def _small(nodes: int, count: int) -> Callable[[Corpus, str], list[Tree]]:
 
 
 def _together(_: Corpus, label: str) -> list[list[Tree]]:
-    return [[small_tree(f"together-{label}-{i}", "1", i, EPOCH) for i in range(8 * TASKS)]]
+    return [[small_tree(f"together-{label}-{i}", "1", i, EPOCH) for i in range(5 * TASKS)]]
 
 
 def _nodes_of(trees: Sequence[Tree]) -> int:
@@ -145,10 +145,10 @@ _WRITES = (
          True, (Bound(seconds=96e-6),)),
     Case("store equal", "Store equal content again, per node", "store_equal", _document, lambda _, __: "unchanged",
          _nodes_of),
-    Case("small", "Store a document of 1 node", "store_small", _small(1, 100), _created,
+    Case("small", "Store a document of 1 node", "store_small", _small(1, 60), _created,
          bounds=(Bound(1 / 1.3, DISK),)),
     Case("small, more", f"Store a document of {SMALL_NODES} nodes", "store_small",
-         _small(SMALL_NODES, 50), _created),
+         _small(SMALL_NODES, 30), _created),
     Case("together", f"{TASKS} at once store such documents, per document", "store_together", _together,
          lambda _, trees: len(trees), lambda questions: sum(map(len, questions)), bounds=(Bound(5.0, SQLITE, of=ASYNC),)),
 )  # fmt: skip
