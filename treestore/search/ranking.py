@@ -108,6 +108,12 @@ class _Top:
         self._heap: list[tuple[float, int, int, tuple[int, ...]]] = []
         self.least = -math.inf
 
+    def needed(self, scores: Sequence[float]) -> float:
+        """The least score that can be among the best when these are offered."""
+        if len(scores) <= self._limit:
+            return self.least
+        return max(self.least, sorted(scores)[-self._limit])
+
     def offer(self, score: float, part: int, place: int, terms: tuple[int, ...]) -> None:
         """Keep a node if it is among the best."""
         item = (score, -part, -place, terms)
@@ -184,12 +190,11 @@ class _Cell:
             frequencies = self._frequencies_of(term, places)
             having.append(frequencies)
             scores = [score + weight * f / (f + norm) for score, f, norm in zip(scores, frequencies, norms, strict=True)]
-        least = top.least
+        least = top.needed(scores)
         for at, score in enumerate(scores):
             if score >= least:
                 terms = tuple([term for term, frequencies in enumerate(having) if frequencies[at]])
                 top.offer(score, self._number, places[at], terms)
-                least = top.least
 
     def _frequencies_of(self, term: int, places: list[int]) -> list[int]:
         """How often nodes have a term."""
@@ -206,7 +211,7 @@ class _Cell:
 
 
 _UP = 1 + 1e-9  # more than all rounding of a sum of up to some thousand terms
-_LOOKUP_COST = 16  # a binary search in the groups of a term takes about as long as noting so many nodes
+_LOOKUP_COST = 64  # a binary search in the groups of a term takes about as long as noting so many nodes
 
 
 def _has(places: Places, place: int) -> bool:
