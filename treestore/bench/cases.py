@@ -68,6 +68,8 @@ MANY = 2000
 
 SMALL_NODES = 20
 _LEVEL = 0.95
+_GIN = 1.5 * 19 / 144
+"""1.5 times as fast as PostgreSQL's GIN, said of SQLite: on one machine GIN took 144 µs a node where FTS5 took 19."""
 
 
 def _some(pool: Sequence[Any], count: int) -> list[Any]:
@@ -142,7 +144,7 @@ _WRITES = (
     Case("store", "Store the document with its indexes, per node", "store", _document, _created, _nodes_of, True,
          (Bound(_LEVEL, SQLITE),)),
     Case("store searchable", "Store it with keyword search too, per node", "store_searchable", _document, _created, _nodes_of,
-         True, (Bound(seconds=96e-6),)),
+         True, (Bound(_GIN, SQLITE),)),
     Case("store equal", "Store equal content again, per node", "store_equal", _document, lambda _, __: "unchanged",
          _nodes_of),
     Case("small", "Store a document of 1 node", "store_small", _small(1, 60), _created,
