@@ -203,7 +203,7 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a node is in one version. ``path`` are the titles from the root down to the node's own, ``ordinal`` is its place
-    in document order."""
+    in document order. Pages and lines are the node's own fields."""
 
     node_id: str
     ordinal: int
@@ -211,6 +211,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     path: tuple[str, ...]
     page_start: int | None = None
     page_end: int | None = None
+    page_index: int | None = None
+    line_num: int | None = None
 
 
 class NodeChange(msgspec.Struct, frozen=True, kw_only=True):

@@ -125,6 +125,43 @@ def test_a_field_that_came_or_went(treestore: Command, files: Files) -> None:
     assert lines[1:4] == ["~ a  A", "    summary:", "      - Of leave."]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("Leave", "Leave of absence", ["- Leave", "+ Leave of absence"]),
+        ("Leave of absence", "Leave", ["- Leave of absence", "+ Leave"]),
+        ("All leave of absence that is unpaid", "Leave of absence", None),
+        ("Of the leave of absence", "Of all the leave of absence of all", None),
+        ("Annual leave", "Sick leave", None),
+    ],
+)
+def test_both_titles_are_shown_whole(treestore: Command, files: Files, before: str, after: str, shown: list[str]) -> None:
+    lines = changed(treestore, files, title=(before, after), text=("the same", "the same"))
+    assert [line.strip() for line in lines[2:5]] == ["title:", *(shown or [f"- {before}", f"+ {after}"])]
+    assert lines[5] == ""
+
+
+def test_lines_and_page_indexes_are_shown(treestore: Command, files: Files) -> None:
+    import treestore as library
+
+    numbers = [
+        ({"line_num": 3}, {"line_num": 5}, "[line 3 → 5]"),
+        ({"line_num": 3}, {}, "[line 3 → no line]"),
+        ({"page_index": 3}, {"page_index": 5}, "[page_index 3 → 5]"),
+        ({"page_start": 1, "page_end": 2}, {"line_num": 7}, "[pages 1-2 → no page]  [no line → line 7]"),
+        ({"page_start": 1, "page_end": 1}, {"page_start": 1, "page_end": 2}, "[page 1 → pages 1-2]"),
+    ]
+    with library.open_sync(treestore.url) as store:
+        for number, (before, after, _) in enumerate(numbers):
+            for version, where in (("1", before), ("2", after)):
+                store.documents.store_document(f"p{number}", version, [{"node_id": "a", "title": "A", **where}])
+        for version, nodes in (("1", []), ("2", [{"node_id": "b", "title": "B", "line_num": 9}])):
+            store.documents.store_document("came", version, [{"node_id": "a", "title": "A"}, *nodes])
+    for number, (_, _, shown) in enumerate(numbers):
+        assert treestore.done("diff", f"p{number}", "1", "2").lines[1] == f"= a  A  {shown}"
+    assert treestore.done("diff", "came", "1", "2").lines[1] == "+ b  B  [line 9]"
+
+
 def test_spaces_and_many_places(treestore: Command, files: Files) -> None:
     lines = changed(treestore, files, text=("one  two\nthree", "one two three"))
     assert lines[2] == "    text: spaces and line breaks alone"
@@ -195,3 +232,12 @@ def test_a_terminal_gets_colours_and_lines_that_fit(leave: Command) -> None:
     for sign, colour in (("+", 32), ("-", 31), ("~", 33), (">", 34), ("=", 90)):
         assert f"\x1b[{colour}m{sign}\x1b[0m" in shown
     assert "\x1b[1;32mThirty-one\x1b[0m" in shown
+
+
+@pytest.mark.parametrize("columns", range(20, 44, 2))
+def test_pages_are_not_torn_apart(leave: Command, columns: int) -> None:
+    _, shown = in_terminal("--store", leave.url, "diff", "leave", "1", "2", columns=columns)
+    lines = STYLES.sub("", shown).splitlines()
+    assert max(map(len, lines)) <= columns
+    assert [line for line in lines if line.count("[") != line.count("]")] == []
+    assert "[pages 2-3]" in shown

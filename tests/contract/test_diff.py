@@ -67,6 +67,15 @@ def test_all_kinds_of_changes_each_with_both_places(store: SyncStore) -> None:
     }
 
 
+def test_changed_lines_and_page_indexes_are_told(store: SyncStore) -> None:
+    store.documents.store_document("p", "1", [node("a", line_num=3), node("b", page_index=7)])
+    store.documents.store_document("p", "2", [node("a", line_num=5), node("b", page_index=8, line_num=9)])
+    diff = store.versions.diff("p", "1", "2")
+    assert [change.fields for change in diff.repaged] == [("line_num",), ("page_index", "line_num")]
+    places = [(place.line_num, place.page_index) for one in diff.repaged for place in (one.before, one.after) if place]
+    assert places == [(3, None), (5, None), (None, 7), (9, 8)]
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in SHIPPED.glob("*.json")))
 def test_the_answer_is_that_of_the_pure_comparison(store: SyncStore, name: str) -> None:
     nodes = list(pageindex.read(str(SHIPPED / name)).nodes)

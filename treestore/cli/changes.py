@@ -9,11 +9,11 @@ import msgspec
 import typer
 
 from treestore.cli.options import Json, Policy, Store, opened
-from treestore.cli.output import Segment, pages_of, printable, write, write_json, write_styled
+from treestore.cli.output import Segment, pages_of, place_of, printable, write, write_json, write_styled
 from treestore.trees.wording import Rewording, rewordings, shortened
 
 if TYPE_CHECKING:
-    from treestore.records import Diff, Node, NodeChange
+    from treestore.records import Diff, Node, NodeChange, Place
     from treestore.repositories.plan import SyncDriver
     from treestore.store import Snapshot
 
@@ -24,7 +24,6 @@ _LISTS = (
     ("moved", ">", "blue"),
     ("repaged", "=", "bright_black"),
 )
-_PAGES = {"page_start", "page_end"}
 _HANGING = 8  # columns before what goes on in the next line
 _SHOWN_AT_ONCE = 500  # nodes read at once for what they said before and say now
 _PLACES = 3  # places of one field that are shown
@@ -50,7 +49,8 @@ def diff(
     """Show what changed from version A of a policy to version B.
 
     Nodes are matched by what they say, so other node ids are no change. + was added, - removed, ~ says something else, > is in
-    another place, = stands on other pages or lines. The status is 0 whether something changed or not.
+    another place, = stands on other pages or lines: of a section that was renumbered and says the same, = names the top, not
+    each node below it. The status is 0 whether something changed or not.
     """
     with opened(context, store) as target, target.snapshot() as view:
         found = view.versions.diff(policy, version_a, version_b)
@@ -120,13 +120,26 @@ def _remark(name: str, change: NodeChange) -> str:
             return f"  (was {printable(before.section_path)}, is {printable(after.section_path)})"
         return "  (from " + (" › ".join(map(printable, before.path[:-1])) or "the top") + ")"
     if before and after and name == "repaged":
-        old, new = pages_of(before) or "no page", pages_of(after) or "no page"
-        kind, _, number = new.partition(" ")
-        new = number if old.startswith(f"{kind} ") else new
-        return f"  [{old} → {new}]" if set(change.fields) & _PAGES else f"  ({', '.join(change.fields)})"
+        return "".join(f"  [{was}]" for was in _repaged(before, after))
     if name == "changed":
         return ""
-    return "".join(f"  [{pages_of(place)}]" for place in (before, after) if place and pages_of(place))
+    return "".join(f"  [{place_of(place)}]" for place in (before, after) if place and place_of(place))
+
+
+def _repaged(before: Place, after: Place) -> Iterator[str]:
+    """Where a node stood, and where it stands now, for each way of saying so in which it differs."""
+    for kind, old, new in (
+        ("page", pages_of(before), pages_of(after)),
+        ("line", _numbered("line", before.line_num), _numbered("line", after.line_num)),
+        ("page_index", _numbered("page_index", before.page_index), _numbered("page_index", after.page_index)),
+    ):
+        if old != new:
+            word, _, number = new.partition(" ")
+            yield f"{old or f'no {kind}'} → {(number if old.startswith(f'{word} ') else new) or f'no {kind}'}"
+
+
+def _numbered(kind: str, number: int | None) -> str:
+    return "" if number is None else f"{kind} {number}"
 
 
 # --- before and after ----------------------------------------------------------------------------------------------------
@@ -135,7 +148,13 @@ def _remark(name: str, change: NodeChange) -> str:
 def _reworded(fields: Sequence[str], before: Node, after: Node) -> Iterator[Line]:
     """What each field said before, and says now, where that differs."""
     for field in fields:
-        places = rewordings(_text(getattr(before, field)), _text(getattr(after, field)))
+        old, new = _text(getattr(before, field)), _text(getattr(after, field))
+        if field == "title" and (title := _retitled(old or "", new or "")):
+            yield [("    title:", "bright_black")]
+            yield _place("-", title, title.before, "red")
+            yield _place("+", title, title.after, "green")
+            continue
+        places = rewordings(old, new)
         left_out = f", {len(places) - _PLACES} more places" if len(places) > _PLACES else ""
         yield [(f"    {field}{left_out}" + (":" if places else ": spaces and line breaks alone"), "bright_black")]
         for place in places[:_PLACES]:
@@ -143,6 +162,13 @@ def _reworded(fields: Sequence[str], before: Node, after: Node) -> Iterator[Line
                 yield _place("-", place, place.before, "red")
             if place.after:
                 yield _place("+", place, place.after, "green")
+
+
+def _retitled(before: str, after: str) -> Rewording | None:
+    """Both titles whole, since a title is read as one: also where words only came or only went. None if only their spaces
+    differ."""
+    places = rewordings(before, after, context=len(before))
+    return places[0] if len(places) == 1 else Rewording("", before, after, "") if places else None
 
 
 def _place(sign: str, place: Rewording, words: str, style: str) -> Line:

@@ -260,7 +260,8 @@ def write_lines(lines: Sequence[tuple[str, str]], styles: Sequence[str]) -> None
 def write_styled(lines: Sequence[Sequence[Segment]], *, hanging: int | None = None) -> None:
     """Lines of segments (printable text, style), styled on a terminal.
 
-    With ``hanging``, a line that is wider than the terminal goes on in the next, at a space, indented by so many columns.
+    With ``hanging``, a line that is wider than the terminal goes on in the next, at a space that is not inside of short
+    brackets ("[pages 9-14]"), indented by so many columns.
     """
     if not sys.stdout.isatty() or len(lines) > STYLED_LINES:
         write("".join(f"{''.join(text for text, _ in line).rstrip()}\n" for line in lines))
@@ -273,10 +274,32 @@ def write_styled(lines: Sequence[Sequence[Segment]], *, hanging: int | None = No
     with console.capture() as captured:
         for line in lines:
             text = Text.assemble(*line)
-            first, *rest = [text] if hanging is None else text.wrap(console, max(room - hanging, 10))
+            first, *rest = text.divide([] if hanging is None else _breaks(text.plain, max(room - hanging, 10)))
             first.rstrip()
             console.print(first)
             for part in rest:
                 part.rstrip()
                 console.print(Text(" " * (hanging or 0)).append_text(part))
     write(captured.get())
+
+
+_UNBROKEN = re.compile(r"\s*(?:\[[^\[\]]{1,32}\]|\S)+\s*")
+
+
+def _breaks(line: str, room: int) -> list[int]:
+    """Where a line is broken so that no part is wider than ``room`` columns: between words, inside of one that is wider."""
+    from rich.cells import cell_len, chop_cells
+
+    breaks: list[int] = []
+    column = 0
+    for word in _UNBROKEN.finditer(line):
+        if column and column + cell_len(word[0].rstrip()) > room:
+            breaks.append(word.start())
+            column = 0
+        place = word.start()
+        for part in chop_cells(word[0].rstrip(), room)[:-1]:
+            place += len(part)
+            breaks.append(place)
+            column = 0
+        column += cell_len(line[place : word.end()])
+    return breaks

@@ -446,6 +446,8 @@ class _Comparison:
             path=tuple(reversed(titles)),
             page_start=node.page_start,
             page_end=node.page_end,
+            page_index=node.page_index,
+            line_num=node.line_num,
         )
 
 
