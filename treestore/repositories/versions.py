@@ -62,8 +62,8 @@ class Versions(Repository[D]):
         """The version as of a date, as :meth:`get_version_as_of` gives it, and the nodes that changed with it.
 
         Compared is with the version that was in effect until it came into effect, by what is (or, with ``known_at``, was)
-        known; where there was none, all its nodes are new. Both contents are those of now. Raises Conflict if the policy is
-        being changed by others without end.
+        known; where there was none, all its nodes are new. Both contents are those of now. NotFound if none was in effect.
+        Raises Conflict if the policy is being changed by others without end.
         """
         rules.check_policy_id(policy_id)
         at = rules.as_question_time(as_of_date, "as_of_date")
@@ -80,8 +80,8 @@ class Versions(Repository[D]):
         """What changed from version ``a`` of a policy to version ``b``: nodes added, removed, changed, moved and repaged.
 
         Nodes are matched by what they say, not by their ids: see :class:`~treestore.records.Diff` for what counts as which
-        change and :mod:`treestore.trees.diff` for how they are matched. The cost grows with what differs, not with the
-        document. A version and itself do not differ. Raises Conflict if they are being changed by others without end.
+        change and :mod:`treestore.trees.diff` for how they are matched. The cost grows with what differs and the number
+        of its siblings (all children of a node are read together), not with the document. A version and itself do not differ. Raises Conflict if they are being changed by others without end.
         """
         rules.check_policy_id(policy_id)
         ids = rules.check_version_id(a, "a"), rules.check_version_id(b, "b")
