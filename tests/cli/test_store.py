@@ -46,7 +46,7 @@ def test_a_store_of_another_analyzer_says_so_and_is_reindexed(
     assert told.startswith("treestore: 1 version was made searchable by analyzer '0 older', this is ")
     assert "run 'treestore reindex'" in told
     assert "policy 'old' version '1' was made searchable by analyzer '0 older'" in refused
-    assert treestore("reindex").out == "reindexed 1 version\n"
+    assert treestore.done("reindex").out == "reindexed 1 version\n", "without being told to"
     assert "Therapy" in treestore.done("search", "old", "therapy").out
     assert treestore.done("reindex", "--json").json == {"versions": 0}
 

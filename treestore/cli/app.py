@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from treestore.cli import bench, changes, config, finding, ingest, maintenance, reading, versions
-from treestore.cli.options import Store
+from treestore.cli.options import ADVICE, Store
 from treestore.cli.output import OutputFailed, abandon_stdout, say, write
 from treestore.errors import InvalidInput, MigrationError, NoStore, NotAStore, TreestoreError
 
@@ -78,7 +78,7 @@ class _Say(logging.Handler):
         say(record.getMessage())
 
 
-logging.getLogger("treestore.search.query").addHandler(_Say())
+logging.getLogger(ADVICE).addHandler(_Say())
 
 
 def _open_missing_streams() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from treestore.cli.options import Json, Store, opened, refuse
+from treestore.cli.options import ADVICE, Json, Store, opened, refuse
 from treestore.cli.output import counted, printable, write, write_fields, write_json
 
 
@@ -78,9 +81,24 @@ def reindex(context: typer.Context, store: Store = None, as_json: Json = False) 
 
     Needed when opening a store says so. Only what another version of the analyzer made is made anew.
     """
-    with opened(context, store) as target:
+    with _unadvised(), opened(context, store) as target:
         count = target.documents.reindex()
     if as_json:
         write_json({"versions": count})
     else:
         write(f"reindexed {counted(count, 'versions')}\n")
+
+
+@contextmanager
+def _unadvised() -> Generator[None]:
+    """Opening a store says that it is to be reindexed. Whoever is doing that need not be told."""
+    log = logging.getLogger(ADVICE)
+
+    def nothing(_: logging.LogRecord) -> bool:
+        return False
+
+    log.addFilter(nothing)
+    try:
+        yield
+    finally:
+        log.removeFilter(nothing)

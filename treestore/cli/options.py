@@ -14,6 +14,9 @@ from treestore.cli.output import say
 if TYPE_CHECKING:
     from treestore.store import SyncTreeStore
 
+ADVICE = "treestore.search.query"
+"""The logger that says, when a store is opened, that it is to be reindexed."""
+
 Store = Annotated[
     str | None,
     typer.Option(
