@@ -130,12 +130,19 @@ class OnPages(Operation[list[N]], Generic[N], frozen=True):
     last: int
 
 
-class Query(msgspec.Struct, frozen=True):
-    """What a search asks for: ``words`` as they were typed, each once, and beside each its terms
-    (:mod:`treestore.search.analyzer`). A node is found by any of the terms."""
+class Word(msgspec.Struct, frozen=True):
+    """A word of a query. ``whole`` is the term for all of it (empty, if it has none), ``parts`` are what it is made of: each
+    as it was typed, and its term. See :mod:`treestore.search.query` for which of them are looked for."""
 
-    words: tuple[str, ...]
-    terms: tuple[tuple[str, ...], ...]
+    typed: str
+    whole: str
+    parts: tuple[tuple[str, str], ...] = ()
+
+
+class Query(msgspec.Struct, frozen=True):
+    """What a search asks for: words, each once, in the order in which they were typed. A node is found by any of them."""
+
+    words: tuple[Word, ...]
 
 
 class Match(Operation[list[SearchHit]], frozen=True):

@@ -100,9 +100,13 @@ class BruteForce:
         """All nodes that have one of the query's terms, with their scores, the best first."""
         wanted: dict[str, None] = {}
         for _, _, (whole, *parts) in analyzer.spans(unicodedata.normalize("NFC", query)):
-            if whole not in self.having and len(whole) >= 3 and not whole.isalpha():
-                wanted.update(dict.fromkeys(sorted(known for known in self.having if known.startswith(whole))[:32]))
-            wanted.update(dict.fromkeys([whole, *parts]))
+            of_word = [whole, *parts]
+            if any(map(str.isdigit, whole)):
+                of_word = [whole]
+                if whole not in self.having:
+                    begin = sorted(known for known in self.having if known.startswith(whole))[:32] if len(whole) >= 3 else []
+                    of_word = begin or [part for part in parts if len(part) >= 3 and any(map(str.isdigit, part))]
+            wanted.update(dict.fromkeys(of_word))
         k1, b = 1.2, 0.75
         found = []
         for node_id, terms, length in zip(self.ids, self.terms, self.lengths, strict=True):

@@ -60,3 +60,10 @@ def test_texts_that_differ_much_cost_little() -> None:
 @pytest.mark.parametrize(("count", "shown"), [(9, "1 2 3 4 5 6 7 8 9"), (8, "1 2 3 4 5 6 … 8 9"), (3, "1 2 … 9")])
 def test_shortened(count: int, shown: str) -> None:
     assert shortened("1 2 3 4 5 6 7 8 9", count) == shown
+
+
+def test_few_words_repeated_very_often_take_no_long_time() -> None:
+    before, after = (" ".join(f"w{at * step % 101}" for at in range(10_000)) for step in (1, 37))
+    began = time.perf_counter()
+    assert rewordings(before, after)
+    assert time.perf_counter() - began < 3

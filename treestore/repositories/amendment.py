@@ -39,11 +39,21 @@ def checked(node_id: str, fields: Mapping[str, object]) -> dict[str, Any]:
 
 def term_change(version: Version, before: Node, after: Node) -> TermChange | None:
     """What an amendment changes in the version's postings; None for nothing. Postings of another version of the analyzer are
-    left as they are: they will be made anew."""
+    left as they are: :func:`analyzer_after` says so, and they will be made anew."""
     if version.analyzer != analyzer.VERSION:
         return None
     terms = [dict(Counter(node_terms(node, node.text))) for node in (before, after)]
     return TermChange(before.ordinal, *terms) if terms[0] != terms[1] else None
+
+
+def analyzer_after(version: Version) -> str:
+    """What a version's ``analyzer`` is after an amendment. If its postings are of another version of the analyzer they do not
+    follow the amendment, so from then on no analyzer is the one that made them."""
+    stale = version.analyzer not in ("", analyzer.VERSION)
+    return version.analyzer.removesuffix(_AMENDED) + _AMENDED if stale else version.analyzer
+
+
+_AMENDED = ", amended since"
 
 
 def growth(change: TermChange) -> int:

@@ -355,7 +355,8 @@ class Documents(Search[D]):
             nodes, hashes = amendment.rehashed([*path[:-1], node], children, roots, version.pages_hash)
             change = amendment.term_change(version, path[-1], node)
             terms = version.term_count + (amendment.growth(change) if change else 0)
-            row = facts.changed(version, version, self._clock(), term_count=terms, **hashes)
+            made_by = amendment.analyzer_after(version)
+            row = facts.changed(version, version, self._clock(), analyzer=made_by, term_count=terms, **hashes)
             amend = AmendNodes(row, nodes, (change,) if change else ())
             yield from tell(WriteGroup((amend,), (facts.unchanged_since(version),)))
         except (Conflict, NotFound):

@@ -27,7 +27,7 @@ P = ParamSpec("P")
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """A plan's wish to be the only one under its driver that changes a policy, from now until it ends. Once in a plan.
+    """A plan's wish to be the only one under its driver that changes a policy, from now until it ends or takes another turn.
 
     What a plan writes is guarded by expectations anyway, also against other processes. Turns add fairness: without them, of
     many tasks that change one version in a loop the slower ones would be refused again and again.
@@ -60,7 +60,7 @@ def tell(group: WriteGroup) -> Plan[Applied]:
 
 
 def take_turn(policy_id: str) -> Plan[None]:
-    """Wait until no other plan under this driver has the policy's :class:`Turn`, and have it until the end."""
+    """Wait until no other plan under this driver has the policy's :class:`Turn`, and have it until the end or the next one."""
     yield Turn(policy_id)
 
 
@@ -110,6 +110,9 @@ class SyncDriver:
             while True:
                 try:
                     if isinstance(request, Turn):
+                        if give_up_turn is not None:
+                            give_up_turn()
+                            give_up_turn = None
                         answer = give_up_turn = self._take(request.policy_id)
                     else:
                         answer = self._perform(request)
@@ -165,6 +168,9 @@ class AsyncDriver:
             while True:
                 try:
                     if isinstance(request, Turn):
+                        if give_up_turn is not None:
+                            give_up_turn()
+                            give_up_turn = None
                         answer = give_up_turn = await self._take(request.policy_id)
                     else:
                         answer = await self._perform(request)

@@ -11,8 +11,9 @@ A text is cut into *chunks*: runs of letters, digits and combining marks, joined
 Folding: Unicode's compatibility decomposition (NFKD), no case, no accents of Latin, Greek and Cyrillic letters. So it makes no
 difference in which normal form a text is written.
 
-Postings are made of terms, so a change of any rule here, or of the stemmer, makes stored ones wrong: :data:`VERSION` names
-both and is stored with each version. Raise its number with every change of what :func:`terms` returns.
+Postings are made of terms, so a change of any rule here, of the stemmer or of Unicode's tables makes stored ones wrong:
+:data:`VERSION` names all three and is stored with each version. Raise its number with every change of what :func:`terms`
+returns.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ import Stemmer
 
 from treestore.records import Outline
 
-VERSION = f"1 snowball-{Stemmer.version()}"
-"""The version of the analyzer: that of the rules in this module, and the stemmer's."""
+VERSION = f"1 snowball-{Stemmer.version()} unicode-{unicodedata.unidata_version}"
+"""The version of the analyzer: that of the rules in this module, the stemmer's, and that of Python's Unicode tables."""
 
 STOP_WORDS = frozenset({
     "a", "an", "and", "are", "as", "at", "be", "been", "being", "but", "by", "can", "could", "did", "do", "does",
@@ -43,17 +44,21 @@ MAX_TERM = 64
 """Characters of a term; a longer word is cut, in documents and in queries alike."""
 
 _MAX_WHOLE = 40  # characters of a compound that is kept whole: a longer one is an address or a path, which nobody types
+_MAX_WORD = 1000  # characters; what is longer without a space is cut into such, as some steps take the square of it
 _KEPT_WORDS = 1 << 16  # words whose terms are kept at hand; all of them together take about 20 MB
 _KEPT_LENGTH = 40
+_KEPT_TERMS = 8
 
-# Combining marks are no word characters to `re`; without them the words of many scripts would fall apart at their vowels.
+# Combining marks are no word characters to `re`; without them the words of many scripts would fall apart at their vowels. A
+# soft hyphen is where a word may be broken, and no more.
 _LETTER = (
     r"\w\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u109f\u1dc0-\u1dff"
-    r"\u20d0-\u20ff\u3099\u309a"
+    r"\u20d0-\u20ff\u3099\u309a\u00ad"
 )
 _CHUNKS = re.compile(rf"[{_LETTER}]+(?:[-.'\u2019\u2010\u2011][{_LETTER}]+|(?<=[0-9]),[0-9]{{3}}(?!\w))*")
 _ACCENTS = re.compile(r"[\u0300-\u036f]")
-_JOINTS = re.compile(r"[._']")
+_JOINING = "-._'"
+_JOINTS = re.compile(r"[-._']")
 _RUNS = re.compile(r"[0-9]{3,}|[^\W\d_]{3,}")  # in a part such as l34220 or cpt72148
 # Han, kana, Thai, Lao, Tibetan, Myanmar and Khmer.
 _UNSPACED = re.compile(
@@ -95,45 +100,56 @@ class _Terms(dict[str, tuple[str, ...]]):
         self._stemming = threading.Lock()  # a stemmer must not be used by two threads at once
 
     def __missing__(self, word: str) -> tuple[str, ...]:
+        if len(word) > _MAX_WORD:
+            cuts = [word[at : at + _MAX_WORD] for at in range(0, len(word), _MAX_WORD)]
+            return tuple(chain.from_iterable([self.__missing__(cut) for cut in cuts]))
         normal = unicodedata.normalize("NFC", word)
-        with self._stemming:
-            found = tuple(term[:MAX_TERM] for chunk in _CHUNKS.findall(normal) for term in _terms_of_chunk(chunk))
-        if len(word) <= _KEPT_LENGTH:
+        found = tuple([term[:MAX_TERM] for chunk in _CHUNKS.findall(normal) for term in _terms_of_chunk(chunk)])
+        if len(word) <= _KEPT_LENGTH and len(found) <= _KEPT_TERMS:
             if len(self) >= _KEPT_WORDS:
                 self.clear()
             self[word] = found
         return found
+
+    def stem(self, word: str) -> str:
+        """A word of ASCII letters without its English inflection."""
+        with self._stemming:
+            stemmed: str = _stem(word)
+        return stemmed
 
 
 _terms_of = _Terms()
 
 
 def _terms_of_chunk(chunk: str) -> Iterator[str]:
-    whole = chunk.replace(",", "").strip("_").lower()
-    if not whole.isascii():
-        whole = _folded(whole)
-        if _UNSPACED.search(whole):
-            return _terms_without_spaces(whole)
-    return _terms_of_folded(whole)
+    folded = plain(chunk)
+    return _terms_without_spaces(folded) if _UNSPACED.search(folded) else _terms_of_plain(folded)
 
 
-def _terms_of_folded(whole: str) -> Iterator[str]:
-    pieces = whole.split("-")
-    parts = [part for piece in pieces for part in _JOINTS.split(piece) if part]
-    if len(parts) > 1 and parts[-1] == "s" and whole.endswith("'s"):
-        whole = whole[:-2]
-        pieces[-1] = pieces[-1][:-2]
-        parts.pop()
-    if not parts:
+def plain(chunk: str) -> str:
+    """A chunk without the differences that nobody types: case, accents, compatibility forms, and joints at its ends."""
+    folded = chunk.replace(",", "").lower()
+    if not folded.isascii():
+        folded = _ACCENTS.sub("", unicodedata.normalize("NFKD", folded.replace("\u00ad", "")).casefold())
+        folded = unicodedata.normalize("NFC", folded).replace("\u2019", "'").replace("\u2010", "-").replace("\u2011", "-")
+    return folded.strip(_JOINING)
+
+
+def parts_of(whole: str) -> list[str]:
+    """The parts of a plain chunk, between its joints. An English genitive is none: ``patient's`` has the part ``patient``."""
+    return [part for part in _JOINTS.split(whole.removesuffix("'s")) if part]
+
+
+def _terms_of_plain(whole: str) -> Iterator[str]:
+    parts = parts_of(whole)
+    if len(parts) < 2:
+        yield from (term for part in parts if part not in STOP_WORDS for term in _terms_of_part(part))
         return
-    if len(parts) == 1:
-        if whole not in STOP_WORDS:
-            yield from _terms_of_part(whole)
-        return
+    whole = whole.removesuffix("'s")
     if len(whole) <= _MAX_WHOLE:
         yield whole
-    if len(pieces) > 1:
-        yield from (piece for piece in pieces if piece not in parts and len(piece) <= _MAX_WHOLE)
+    once = {*parts, whole, ""}
+    yield from (piece for piece in whole.split("-") if piece not in once and len(piece) <= _MAX_WHOLE)
     for part in parts:
         if part not in STOP_WORDS and (len(part) > 1 or not part.isalpha()):
             yield from _terms_of_part(part)
@@ -142,27 +158,21 @@ def _terms_of_folded(whole: str) -> Iterator[str]:
 def _terms_of_part(part: str) -> Iterator[str]:
     """A word's stem; of letters mixed with digits the whole and the longer runs of each."""
     if part.isalpha():
-        yield _stem(part) if part.isascii() else part
+        yield _terms_of.stem(part) if part.isascii() else part
         return
     yield part
     if not part.isdecimal():
-        yield from _RUNS.findall(part)
-
-
-def _folded(chunk: str) -> str:
-    """A chunk that is not ASCII, without the differences that nobody types."""
-    plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", chunk).casefold())
-    return unicodedata.normalize("NFC", plain).replace("\u2019", "'").replace("\u2010", "-").replace("\u2011", "-")
+        yield from (_terms_of.stem(run) if run.isascii() and run.isalpha() else run for run in _RUNS.findall(part))
 
 
 def _terms_without_spaces(chunk: str) -> Iterator[str]:
     end = 0
     for run in _UNSPACED.finditer(chunk):
         if run.start() > end:
-            yield from _terms_of_folded(chunk[end : run.start()].strip("-._'"))
+            yield from _terms_of_plain(chunk[end : run.start()].strip(_JOINING))
         characters = run.group()
         yield from characters
         yield from (characters[i : i + 2] for i in range(len(characters) - 1))
         end = run.end()
     if end < len(chunk):
-        yield from _terms_of_folded(chunk[end:].strip("-._'"))
+        yield from _terms_of_plain(chunk[end:].strip(_JOINING))

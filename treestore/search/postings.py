@@ -75,7 +75,7 @@ def pack(nodes: Sequence[Node]) -> Generator[None, None, Packed]:
             of_class = places[length_class(len(terms))]
             for term in terms:
                 of_class[term].append(place)
-            work += 8 + len(terms)
+            work += 64 + len(terms)
             if work > _SLICE:
                 work = 0
                 yield
@@ -106,9 +106,10 @@ def _blocks(
             else:
                 block = [(least, frequency, pack_places(group)) for frequency, group in _by_frequency(found)]
                 work += len(found)
-                if work > _SLICE:
-                    work = 0
-                    yield
+            work += 4
+            if work > _SLICE:
+                work = 0
+                yield
             if term in blocks:
                 blocks[term] += block
             else:
@@ -184,29 +185,41 @@ def row_blocks(raw: bytes) -> tuple[list[str], list[msgspec.Raw]]:
     """The terms of a row and their blocks, still packed. Raises Corrupted."""
     try:
         terms, blocks = _decode_row(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupted(f"a row of postings can't be decoded: {error}") from error
     if len(terms) != len(blocks):
         raise Corrupted(f"a row of postings has {len(terms)} terms and {len(blocks)} blocks")
     return terms, blocks
 
 
-def find(raw: bytes, term: str) -> list[Group]:
-    """The groups of a term in the row where it is or would be; empty if it is not there. Raises Corrupted."""
+def find(raw: bytes, term: str, count: int) -> list[Group]:
+    """The groups of a term in the row where it is or would be, of a segment of ``count`` nodes; empty if it is not there.
+
+    Raises Corrupted.
+    """
     terms, blocks = row_blocks(raw)
     at = bisect_left(terms, term)
-    return groups(blocks[at]) if at < len(terms) and terms[at] == term else []
+    return groups(blocks[at], count) if at < len(terms) and terms[at] == term else []
 
 
-def groups(block: msgspec.Raw) -> list[Group]:
-    """What a block says, by length and frequency. Raises Corrupted."""
-    return [(least, frequency, _places(packed)) for least, frequency, packed in _unpacked(block)]
+def groups(block: msgspec.Raw, count: int) -> list[Group]:
+    """What a block of a segment of ``count`` nodes says, by length and frequency. Raises Corrupted."""
+    found: list[Group] = []
+    last = (0, 0)
+    for least, frequency, packed in _unpacked(block):
+        places = _places(packed)
+        key = length_class(least), frequency
+        if least < 1 or frequency < 1 or key <= last or not places or min(places) < 0 or max(places) >= count:
+            raise Corrupted("a block of postings says what can't be")
+        last = key
+        found.append((least, frequency, places))
+    return found
 
 
 def _unpacked(block: msgspec.Raw) -> Block:
     try:
         return _decode_block(block)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise Corrupted(f"a block of postings can't be decoded: {error}") from error
 
 
@@ -238,7 +251,7 @@ def by_node(segments: Sequence[Segment], count: int) -> list[dict[str, int]]:
                 if term <= last or term < name or (number + 1 < len(names) and term >= names[number + 1]):
                     raise Corrupted(f"the term {term!r} is out of order")
                 last = term
-                _add_block(terms, lengths, term, groups(block))
+                _add_block(terms, lengths, term, groups(block, len(lengths)))
         if any(sum(of_node.values()) != length for of_node, length in zip(terms, lengths, strict=True)):
             raise Corrupted("the lengths of nodes are not the numbers of their terms")
         nodes += terms
@@ -247,12 +260,14 @@ def by_node(segments: Sequence[Segment], count: int) -> list[dict[str, int]]:
 
 def _add_block(terms: list[dict[str, int]], lengths: Sequence[int], term: str, block: list[Group]) -> None:
     for least, frequency, places in block:
+        last = -1
         for place in places:
-            if place >= len(lengths) or term in terms[place] or not frequency:
-                raise Corrupted(f"the term {term!r} has a place that can't be")
+            if place <= last or term in terms[place]:
+                raise Corrupted(f"the term {term!r} has a place twice or out of order")
             if lengths[place] < least or length_class(lengths[place]) != length_class(least):
                 raise Corrupted(f"the term {term!r} has a node in a wrong group")
             terms[place][term] = frequency
+            last = place
 
 
 # --- amending ------------------------------------------------------------------------------------------------------------

@@ -1,17 +1,25 @@
 """What a search asks for, read from what was typed; and which versions can be asked.
 
 A query is words, nothing else: quotes, brackets and operators separate words as all punctuation does. A node is found by any
-of them. A number or code of three characters or more that no node has whole stands for those that begin with it.
+of them. Words of letters are found by their stem; ``e-mail``, which is made of parts, as a whole and by each part.
+
+A word with a digit is a code or a number, and names one thing: it is looked for as a whole. If no node has it, it stands for
+those that begin with it (``7214`` for ``72148``). If there are none, for its parts that could name the thing too: those of
+three characters or more with a digit (of ``M54.59``: ``m54``), but not, for a policy ``LCD-L99999`` that is not there, all the
+others that are LCDs.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 from treestore.errors import InvalidInput, NotSearchable
-from treestore.operations import Query
+from treestore.operations import Query, Word
 from treestore.records import Version
 from treestore.search import analyzer
 from treestore.trees import rules
@@ -19,10 +27,14 @@ from treestore.trees import rules
 MAX_TERMS = 1000
 """Different terms of a query; more is a text to be compared with, not a question."""
 
+MAX_CHARACTERS = 20_000
+"""The length of a query."""
+
 MAX_BEGINNING = 32
 """So many terms at most stand for a code that no node has whole, the first ones by code points."""
 
 _LEAST_CODE = 3
+_JOINTS = re.compile(r"[-._'\u2019\u2010\u2011]")
 
 _log = logging.getLogger(__name__)
 
@@ -30,39 +42,88 @@ _log = logging.getLogger(__name__)
 def parse(text: object) -> Query:
     """The words of a query and their terms. Stop words have none and are left out.
 
-    Raises InvalidInput for anything but a string that can be encoded in UTF-8, and for more than :data:`MAX_TERMS` terms.
+    Raises InvalidInput for anything but a string that can be encoded in UTF-8, for more than :data:`MAX_CHARACTERS` characters
+    and for more than :data:`MAX_TERMS` terms.
     """
-    typed = unicodedata.normalize("NFC", rules.check_raw_text(text, "query"))
-    words: dict[tuple[str, ...], str] = {}
+    typed = rules.check_raw_text(text, "query")
+    if len(typed) > MAX_CHARACTERS:
+        raise InvalidInput(f"is {len(typed)} characters long, at most {MAX_CHARACTERS} are allowed", field="query")
+    typed = unicodedata.normalize("NFC", typed)
+    words: dict[tuple[str, ...], Word] = {}
     for start, end, terms in analyzer.spans(typed):
-        words.setdefault(terms, typed[start:end])
-    query = Query(tuple(words.values()), tuple(words))
-    count = len(distinct(query.terms))
+        if terms not in words:
+            words[terms] = _word(typed[start:end], terms)
+    count = len({term for terms in words for term in terms})
     if count > MAX_TERMS:
         raise InvalidInput(f"has {count} different words and parts of words, at most {MAX_TERMS} are allowed", field="query")
-    return query
+    return Query(tuple(words.values()))
 
 
-def distinct(terms: Iterable[Sequence[str]]) -> list[str]:
+def _word(typed: str, terms: Sequence[str]) -> Word:
+    folded = analyzer.plain(typed).removesuffix("'s")[: analyzer.MAX_TERM]
+    whole = terms[0] if len(terms) == 1 or terms[0] == folded else ""
+    pieces = [piece for piece in _JOINTS.split(typed) if piece]
+    return Word(typed, whole, tuple((_as_typed(term, pieces), term) for term in dict.fromkeys(terms) if term != whole))
+
+
+def _as_typed(term: str, pieces: Sequence[str]) -> str:
+    """What was typed for a term that is a part of a word: exactly, or the piece that it is the stem of."""
+    for piece in pieces:
+        at = piece.lower().find(term)
+        if at >= 0 and len(piece.lower()) == len(piece):
+            return piece[at : at + len(term)]
+    return next((piece for piece in pieces if term in analyzer.terms(piece)), term)
+
+
+class Wanted(NamedTuple):
+    """What is looked for because of a word: any of ``wholes`` in its place, and any of ``parts``, each beside what was typed
+    for it."""
+
+    typed: str
+    wholes: tuple[str, ...]
+    parts: tuple[tuple[str, str], ...] = ()
+
+
+def wanted(
+    query: Query, exists: Callable[[str], bool], beginning: Callable[[str], Iterable[str]]
+) -> list[Wanted]:
+    """What to look for where ``exists`` says whether any node has a term and ``beginning`` gives, in order, the terms that
+    nodes have and that begin so."""
+    found: list[Wanted] = []
+    room = MAX_TERMS - sum(1 + len(word.parts) for word in query.words)
+    for word in query.words:
+        if not word.whole or not _names_one_thing(word.whole) or exists(word.whole):
+            parts = () if word.whole and _names_one_thing(word.whole) else word.parts
+            found.append(Wanted(word.typed, (word.whole,) if word.whole else (), parts))
+            continue
+        instead: tuple[str, ...] = ()
+        if len(word.whole) >= _LEAST_CODE and room > 0:
+            instead = tuple(islice(beginning(word.whole), min(MAX_BEGINNING, room)))
+            room -= len(instead)
+        telling = [part for part in word.parts if len(part[1]) >= _LEAST_CODE and _names_one_thing(part[1])]
+        found.append(Wanted(word.typed, instead, () if instead else tuple(telling)))
+    return found
+
+
+def _names_one_thing(term: str) -> bool:
+    return any(map(str.isdigit, term))
+
+
+def distinct(words: Iterable[Wanted]) -> list[str]:
     """All terms, each once, in their order: that in which scores are summed."""
-    return list(dict.fromkeys(term for of_word in terms for term in of_word))
+    return list(dict.fromkeys(term for word in words for term in (*word.wholes, *(term for _, term in word.parts))))
 
 
-def with_beginnings(query: Query, beginning: Callable[[str], Sequence[str] | None]) -> list[tuple[str, ...]]:
-    """The terms of each word. Where a whole word is a code that no node has, those are put in its place that ``beginning``
-    gives for it in order (None: some node has it), at most :data:`MAX_BEGINNING`."""
-    words: list[tuple[str, ...]] = []
-    for whole, *parts in query.terms:
-        code = len(whole) >= _LEAST_CODE and not whole.isalpha()
-        instead = beginning(whole) if code else None
-        words.append((whole, *parts) if instead is None else (*instead[:MAX_BEGINNING], *parts))
-    return words
-
-
-def words_of(query: Query, terms: Sequence[Sequence[str]], found: Iterable[str]) -> tuple[str, ...]:
-    """The words of a query, as typed, that a node has which has these terms. ``terms``: those of each word."""
+def words_of(words: Iterable[Wanted], found: Iterable[str]) -> tuple[str, ...]:
+    """The words, as typed, that a node has which has these terms; where it does not have the whole, the parts that it has."""
     having = set(found)
-    return tuple(word for word, of_word in zip(query.words, terms, strict=True) if not having.isdisjoint(of_word))
+    names: list[str] = []
+    for word in words:
+        if not having.isdisjoint(word.wholes):
+            names.append(word.typed)
+        else:
+            names += [typed for typed, term in word.parts if term in having]
+    return tuple(dict.fromkeys(names))
 
 
 def say_stale(analyzers: Mapping[str, int]) -> None:

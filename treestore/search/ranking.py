@@ -9,10 +9,11 @@ with k1 = 1.2, b = 0.75; ``length`` is the node's number of terms, ``average`` t
 which is never negative. All is computed in this order in double precision, so the scores are equal to the bit on every
 store.
 
-A group of postings has a bound without a look at its nodes: none of them is shorter than its least length. So groups are
-taken by what their nodes could score at most together with the other terms, and as soon as the next group could not reach
-the last place any more, the answer is known (the idea of MaxScore and of impact-ordered indexes: Turtle and Flood, 1995;
-Anh and Moffat, 2006). Bounds are rounded up, so nothing is missed.
+A group of postings has a bound without a look at its nodes: none of them is shorter than its least length. A node is looked
+for in the groups of the one of its terms that can add most; so what the nodes of a group can score at most is the group's own
+bound and those of the terms that can add less (MaxScore: Turtle and Flood, 1995). Groups are taken by that, and as soon as the
+next one could not reach the last place any more, the answer is known (as with impact-ordered indexes: Anh and Moffat, 2006).
+Bounds are rounded up, so nothing is missed. Of a query of very many terms every node is scored, term by term.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from heapq import heappush, heapreplace
 from typing import NamedTuple
@@ -29,6 +30,9 @@ from treestore.search.postings import Group, Places, length_class
 
 K1 = 1.2
 B = 0.75
+
+MANY_TERMS = 32
+"""With more terms than so many, bounds leave hardly anything out, and finding that out costs more than scoring all."""
 
 
 class Corpus(NamedTuple):
@@ -75,6 +79,11 @@ def best(corpus: Corpus, parts: Sequence[Part], limit: int) -> list[Found]:
     terms = len(parts[0].groups) if parts else 0
     found = [sum([len(places) for part in parts for _, _, places in part.groups[term]]) for term in range(terms)]
     weights = [corpus.weight(count) for count in found]
+    top = _Top(limit)
+    if sum(map(bool, found)) > MANY_TERMS:
+        for number, part in enumerate(parts):
+            _score_part(number, part, corpus.norm, weights, top)
+        return top.ranked()
     cells: list[_Cell] = []
     for number, part in enumerate(parts):
         of_part: dict[int, _Cell] = {}
@@ -86,7 +95,6 @@ def best(corpus: Corpus, parts: Sequence[Part], limit: int) -> list[Found]:
                     cell = of_part[of_class] = _Cell(number, part, corpus.norm, weights)
                 cell.add(term, least, frequency, places)
         cells += of_part.values()
-    top = _Top(limit)
     work = [(bound, cell, term, group) for cell in cells for bound, term, group in cell.bounds()]
     work.sort(key=_bound, reverse=True)
     for bound, cell, term, group in work:
@@ -94,6 +102,23 @@ def best(corpus: Corpus, parts: Sequence[Part], limit: int) -> list[Found]:
             break
         cell.score(term, group, top)
     return top.ranked()
+
+
+def _score_part(number: int, part: Part, norm: tuple[float, float], weights: Sequence[float], top: _Top) -> None:
+    """Score every node of a part: in proportion to the postings, however many terms there are."""
+    x, y = norm
+    norms = [x + y * length for length in part.lengths]
+    scores = [0.0] * len(norms)
+    for term, groups in enumerate(part.groups):
+        for _, frequency, places in groups:
+            weight = weights[term] * frequency
+            for place in places:
+                scores[place] += weight / (frequency + norms[place])
+    least = top.needed([score for score in scores if score])
+    for place, score in enumerate(scores):
+        if score and score >= least and top.takes(score, number, place):
+            having = [term for term, groups in enumerate(part.groups) if any(_has(its[2], place) for its in groups)]
+            top.offer(score, number, place, tuple(having))
 
 
 def _bound(item: tuple[float, object, object, object]) -> float:
@@ -114,12 +139,16 @@ class _Top:
             return self.least
         return max(self.least, sorted(scores)[-self._limit])
 
+    def takes(self, score: float, part: int, place: int) -> bool:
+        """Whether such a node would be among the best."""
+        return len(self._heap) < self._limit or (score, -part, -place) > self._heap[0][:3]
+
     def offer(self, score: float, part: int, place: int, terms: tuple[int, ...]) -> None:
-        """Keep a node if it is among the best."""
+        """Keep a node that is among the best."""
         item = (score, -part, -place, terms)
         if len(self._heap) < self._limit:
             heappush(self._heap, item)
-        elif item > self._heap[0]:
+        else:
             heapreplace(self._heap, item)
         if len(self._heap) == self._limit:
             self.least = self._heap[0][0]
@@ -138,63 +167,99 @@ class _Group(NamedTuple):
 
 
 class _Cell:
-    """The nodes of one class of lengths in one part, with their groups by term."""
+    """The nodes of one class of lengths in one part, with the groups of the terms that some of them have."""
 
     def __init__(self, number: int, part: Part, norm: tuple[float, float], weights: Sequence[float]) -> None:
         self._number = number
         self._part = part
         self._norm = norm
         self._weights = weights
-        self._groups: list[list[_Group]] = [[] for _ in weights]
-        self._most = [0.0] * len(weights)
+        self._groups: dict[int, list[_Group]] = {}
+        self._most: dict[int, float] = {}
         self._frequencies: dict[int, dict[int, int]] = {}
         self._done: set[int] = set()
 
     def add(self, term: int, least: int, frequency: int, places: Places) -> None:
-        """A group of the cell."""
+        """A group of the cell. Terms come in the order of the query."""
         x, y = self._norm
         most = self._weights[term] * frequency / (frequency + (x + y * least)) * _UP
-        self._groups[term].append(_Group(most, frequency, places))
-        if most > self._most[term]:
-            self._most[term] = most
+        self._groups.setdefault(term, []).append(_Group(most, frequency, places))
+        self._most[term] = max(most, self._most.get(term, 0.0))
+
+    @cached_property
+    def _order(self) -> list[int]:
+        """The terms, those first that can add most."""
+        return sorted(self._most, key=self._most.__getitem__, reverse=True)
+
+    @cached_property
+    def _rest(self) -> dict[int, float]:
+        """For each term what those behind it in the order can add together."""
+        rest: dict[int, float] = {}
+        total = 0.0
+        for term in reversed(self._order):
+            rest[term] = total
+            total = (total + self._most[term]) * _UP
+        return rest
 
     def bounds(self) -> Iterator[tuple[float, int, _Group]]:
-        """Each group with its term and the most that its nodes can score."""
-        total = sum(self._most) * _UP
-        for term, groups in enumerate(self._groups):
-            others = total - self._most[term]
+        """Each group with its term, and the most that its nodes can score, but for those that have a term before it in the
+        order."""
+        for term, groups in self._groups.items():
+            rest = self._rest[term]
             for group in groups:
-                yield others + group.most, term, group
+                yield (rest + group.most) * _UP, term, group
 
     def score(self, term: int, group: _Group, top: _Top) -> None:
         """Score the nodes of a group that can be among the best."""
-        spare = sum(self._most) * _UP - self._most[term] + group.most - top.least
-        needed: list[list[_Group]] = []
-        for other, groups in enumerate(self._groups):
-            if other != term and spare < self._most[other]:
-                # Without the other term, or with less of it, they can't reach the last place.
-                needed.append([its for its in groups if its.most >= self._most[other] - spare])
+        spare = (self._rest[term] + group.most) * _UP - top.least
+        # Without some of the other terms, or with less of them, they can't reach the last place.
+        needed = [
+            [its for its in self._groups[other] if its.most >= self._most[other] - spare]
+            for other in self._order[self._order.index(term) + 1 :]
+            if spare < self._most[other]
+        ]
         done = self._done
         places = [place for place in _common([[group], *needed]) if place not in done]
         if places:
             done.update(places)
-            self._score_all(places, top)
+            self._score_all(places, term, group.frequency, top)
 
-    def _score_all(self, places: list[int], top: _Top) -> None:
-        """Score nodes, in the order that :func:`best` promises for sums; a term that a node does not have adds nothing."""
+    def _score_all(self, places: list[int], first: int, frequency: int, top: _Top) -> None:
+        """Score nodes that have a term equally often. Terms are looked up by what they can add, and nodes that can't be among
+        the best are let go between; those that are left are scored in the order that :func:`best` promises for sums."""
         lengths, (x, y) = self._part.lengths, self._norm
         norms = [x + y * lengths[place] for place in places]
-        scores = [0.0] * len(places)
-        having: list[list[int]] = []
-        for term, weight in enumerate(self._weights):
-            frequencies = self._frequencies_of(term, places)
-            having.append(frequencies)
-            scores = [score + weight * f / (f + norm) for score, f, norm in zip(scores, frequencies, norms, strict=True)]
-        least = top.needed(scores)
-        for at, score in enumerate(scores):
-            if score >= least:
-                terms = tuple([term for term, frequencies in enumerate(having) if frequencies[at]])
+        weight = self._weights[first] * frequency
+        sums = [weight / (frequency + norm) for norm in norms]
+        having = {first: [frequency] * len(places)}
+        rest = (sum(self._most.values()) - self._most[first]) * _UP
+        for other in self._order:
+            if other == first:
+                continue
+            able = [at for at, of_node in enumerate(sums) if of_node * _UP + rest >= top.least]
+            if len(able) < len(places):
+                places = [places[at] for at in able]
+                norms, sums = ([values[at] for at in able] for values in (norms, sums))
+                having = {term: [found[at] for at in able] for term, found in having.items()}
+            weight = self._weights[other]
+            found = having[other] = self._frequencies_of(other, places)
+            sums = [of_node + weight * f / (f + norm) for of_node, f, norm in zip(sums, found, norms, strict=True)]
+            rest = max(rest - self._most[other], 0.0) + _TINY
+        if len(having) > 2:
+            sums = self._exact(having, norms)
+        least = top.needed(sums)
+        for at, score in enumerate(sums):
+            if score >= least and top.takes(score, self._number, places[at]):
+                terms = tuple([term for term in self._groups if having[term][at]])
                 top.offer(score, self._number, places[at], terms)
+
+    def _exact(self, having: Mapping[int, Sequence[int]], norms: Sequence[float]) -> list[float]:
+        """The scores of nodes by how often they have each term; a term that a node does not have adds nothing."""
+        scores = [0.0] * len(norms)
+        for term in self._groups:
+            weight = self._weights[term]
+            scores = [score + weight * f / (f + norm) for score, f, norm in zip(scores, having[term], norms, strict=True)]
+        return scores
 
     def _frequencies_of(self, term: int, places: list[int]) -> list[int]:
         """How often nodes have a term."""
@@ -211,6 +276,7 @@ class _Cell:
 
 
 _UP = 1 + 1e-9  # more than all rounding of a sum of up to some thousand terms
+_TINY = 1e-9
 _LOOKUP_COST = 64  # a binary search in the groups of a term takes about as long as noting so many nodes
 
 

@@ -160,10 +160,11 @@ def check_integer(value: object, field: str, node: str | None = None) -> int:
 
 def check_limit(value: object, field: str = "limit") -> int:
     """How many results are wanted: 1 to 1,000,000."""
-    checked = check_integer(value, field)
-    if not 1 <= checked <= MAX_RESULTS:
-        raise InvalidInput(f"must be from 1 to {MAX_RESULTS}, not {checked}", field=field)
-    return checked
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInput(f"must be an integer, not {shown(value)}", field=field)
+    if not 1 <= value <= MAX_RESULTS:
+        raise InvalidInput(f"must be from 1 to {MAX_RESULTS}, not {shown(value)}", field=field)
+    return int(value)
 
 
 def check_status(value: object, field: str = "validation_status", node: str | None = None) -> ValidationStatus:

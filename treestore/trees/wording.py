@@ -6,6 +6,7 @@ time: where much differs they point at less exactly, never wrongly.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import pairwise
@@ -14,6 +15,10 @@ from typing import NamedTuple
 MOST_WORDS = 10_000
 """Words between the first and the last difference of two texts that are compared one by one (within a fourth of a second).
 Where there are more, all of them count as one difference."""
+
+MOST_PAIRS = 200_000
+"""Pairs of equal words, one in each text, that are looked at, likewise: their number is what the time depends on. Words that
+are more than a hundredth of a text do not count: difflib leaves them out of its search."""
 
 _CLOSE = 2  # equal words between two differences that are told as one
 
@@ -59,6 +64,12 @@ def _last(words: Sequence[str], count: int) -> str:
     return " ".join(["…", *words[len(words) - count :]] if len(words) > count else words)
 
 
+def _pairs(left: Sequence[str], right: Sequence[str]) -> int:
+    counts = Counter(right)
+    popular = len(right) // 100 + 1
+    return sum(count * counts[word] for word, count in Counter(left).items() if counts[word] <= popular)
+
+
 def _differences(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, int, int, int]]:
     """``(i, j, k, m)`` for each difference: ``old[i:j]`` became ``new[k:m]``."""
     start, least = 0, min(len(old), len(new))
@@ -71,7 +82,7 @@ def _differences(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, 
     if not left and not right:
         return
     blocks: list[tuple[int, int, int]] = [(0, 0, 0)]
-    if len(left) <= MOST_WORDS and len(right) <= MOST_WORDS:
+    if len(left) <= MOST_WORDS and len(right) <= MOST_WORDS and _pairs(left, right) <= MOST_PAIRS:
         matcher = SequenceMatcher(None, left, right)
         blocks += [block for block in matcher.get_matching_blocks() if block[2] > _CLOSE]
     for (i, k, size), (j, m, _) in pairwise([*blocks, (len(left), len(right), 0)]):

@@ -24,23 +24,23 @@ def match(state: State, contents: Sequence[Content], asked: Query, limit: int) -
     versions = [content.version for content in contents]
     corpus = Corpus(sum(version.node_count for version in versions), sum(version.term_count for version in versions))
     segments = [_Segment(state, content, number) for content in contents for number in range(segments_of(content))]
-    groups = {term: [segment.groups(term) for segment in segments] for term in query.distinct(asked.terms)}
+    groups: dict[str, list[list[Group]]] = {}
 
-    def beginning(code: str) -> list[str] | None:
-        return None if any(groups[code]) else _beginning(segments, code)
-
-    words = query.with_beginnings(asked, beginning)
-    terms = query.distinct(words)
-    for term in terms:
+    def groups_of(term: str) -> list[list[Group]]:
         if term not in groups:
             groups[term] = [segment.groups(term) for segment in segments]
-    parts = [Part([groups[term][at] for term in terms], segment.lengths) for at, segment in enumerate(segments)]
+        return groups[term]
+
+    words = query.wanted(asked, lambda term: any(groups_of(term)), lambda code: _beginning(segments, code))
+    terms = query.distinct(words)
+    found = [groups_of(term) for term in terms]
+    parts = [Part([of_term[at] for of_term in found], segment.lengths) for at, segment in enumerate(segments)]
     hits = []
-    for found in best(corpus, parts, limit):
-        segment = segments[found.part]
-        node = Nodes(state, segment.content, Node).get(segment.number * SEGMENT_NODES + found.place)
-        having = query.words_of(asked, words, [terms[term] for term in found.terms])
-        hits.append(SearchHit(node=node, score=found.score, words=having))
+    for hit in best(corpus, parts, limit):
+        segment = segments[hit.part]
+        node = Nodes(state, segment.content, Node).get(segment.number * SEGMENT_NODES + hit.place)
+        having = query.words_of(words, [terms[term] for term in hit.terms])
+        hits.append(SearchHit(node=node, score=hit.score, words=having))
     return hits
 
 
@@ -53,9 +53,15 @@ def analyzers(state: State) -> dict[str, int]:
 def stored_segments(state: State, content: Content) -> list[Segment]:
     """All postings of a version, as they lie in the store."""
     rows: dict[int, list[tuple[str, bytes]]] = {}
-    for key, row in state.scan(POSTINGS, *under(content.place.content)):
-        rows.setdefault(int.from_bytes(key[4:6], "big"), []).append((key[6:].decode(), row))
     lengths = [raw for _, raw in state.scan(LENGTHS, *under(content.place.content))]
+    for key, row in state.scan(POSTINGS, *under(content.place.content)):
+        segment = int.from_bytes(key[4:6], "big")
+        try:
+            rows.setdefault(segment, []).append((key[6:].decode(), row))
+        except UnicodeDecodeError as error:
+            raise Corrupted(f"the key of a row of postings of content {content.place.content} can't be decoded") from error
+        if len(key) < 6 or segment >= len(lengths):
+            raise Corrupted(f"content {content.place.content} has a row of postings that belongs to no segment")
     return [Segment(tuple(rows.get(at, ())), raw) for at, raw in enumerate(lengths)]
 
 
@@ -90,7 +96,7 @@ class _Segment:
         entry = self._state.floor(POSTINGS, key)
         if entry is None or entry[0][:6] != key[:6]:
             raise Corrupted(f"segment {self.number} of content {self.content.place.content} has no postings")
-        return postings.find(entry[1], term)
+        return postings.find(entry[1], term, nodes_of(self.content, self.number))
 
     def terms_from(self, first: str) -> Iterator[str]:
         """The terms that are not below the first one, in order."""
@@ -107,4 +113,9 @@ def lengths_of(state: State, content: Content, number: int) -> array[int]:
     raw = state.get(LENGTHS, two_numbers(content.place.content, number))
     if raw is None:
         raise Corrupted(f"segment {number} of content {content.place.content} has no lengths of nodes")
-    return postings.unpack_lengths(raw, min(SEGMENT_NODES, content.place.nodes - number * SEGMENT_NODES))
+    return postings.unpack_lengths(raw, nodes_of(content, number))
+
+
+def nodes_of(content: Content, number: int) -> int:
+    """How many nodes a segment has."""
+    return min(SEGMENT_NODES, content.place.nodes - number * SEGMENT_NODES)

@@ -213,7 +213,7 @@ def _count_analyzer(view: Overlay, version: Version, step: int) -> None:
         return
     counter = ANALYZER + version.analyzer.encode()
     count = int.from_bytes(view.get(COUNTERS, counter) or b"", "big") + step
-    if count:
+    if count > 0:
         view.put(COUNTERS, counter, count.to_bytes(8, "big"))
     else:
         view.delete(COUNTERS, counter)

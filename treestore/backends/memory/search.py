@@ -18,17 +18,17 @@ def match(contents: Sequence[tuple[Version, Content]], asked: Query, limit: int)
     then in document order."""
     nodes = [(node, terms) for _, content in contents for node, terms in zip(content.nodes, content.terms, strict=True)]
     corpus = Corpus(len(nodes), sum(sum(terms.values()) for _, terms in nodes))
-    known = sorted({term for _, terms in nodes for term in terms})
+    known = {term for _, terms in nodes for term in terms}
 
-    def beginning(code: str) -> list[str] | None:
-        return None if code in known else [term for term in known if term.startswith(code)]
+    def beginning(code: str) -> list[str]:
+        return sorted(term for term in known if term.startswith(code))
 
-    words = query.with_beginnings(asked, beginning)
+    words = query.wanted(asked, known.__contains__, beginning)
     weights = {term: corpus.weight(sum(term in terms for _, terms in nodes)) for term in query.distinct(words)}
     scores = [score(weights, corpus, terms) for _, terms in nodes]
     found = sorted((-of_node, at) for at, of_node in enumerate(scores) if of_node > 0)
     return [
-        SearchHit(node=detached(nodes[at][0]), score=-negative, words=query.words_of(asked, words, nodes[at][1]))
+        SearchHit(node=detached(nodes[at][0]), score=-negative, words=query.words_of(words, nodes[at][1]))
         for negative, at in found[:limit]
     ]
 
