@@ -428,3 +428,16 @@ def test_longest_increasing_subsequences() -> None:
         assert positions == sorted(positions) and picked == sorted(set(picked))
         subsets = ([values[i] for i in range(len(values)) if mask >> i & 1] for mask in range(2 ** len(values)))
         assert len(picked) == max(len(one) for one in subsets if one == sorted(one))
+
+
+@pytest.mark.parametrize("salt", range(4))
+def test_sections_that_are_wrapped_one_by_one_take_no_long_time(salt: int) -> None:
+    count = 6000
+    end = {"node_id": "z", "title": "z", "text": f"{salt}"}  # decides which of the two is looked at first
+    leaves = [{"node_id": f"{at}", "title": f"{at}", "text": f"{at}"} for at in range(count)]
+    flat = [{"node_id": "p", "title": "p", "nodes": leaves}, end]
+    wrapped = [{"node_id": f"w{at}", "title": f"w{at}", "nodes": [leaf]} for at, leaf in enumerate(leaves)]
+    began = time.process_time()
+    diff = diff_of(derive_now("p", "1", flat), derive_now("p", "1", [*wrapped, end]))
+    assert time.process_time() - began < 3, "ten times what it takes"
+    assert (len(diff.added), len(diff.removed), len(diff.moved)) == (count, 1, count)

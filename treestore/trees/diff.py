@@ -350,8 +350,11 @@ class _Comparison:
                 holder for mark in marks if len(holders.get(mark, ())) <= _COMMON for holder in holders.get(mark, ())
             )
             for holder, _ in votes.most_common(3):
+                fewer, more = sorted((len(marks), len(theirs[holder])))
+                if holder in taken or 2 * fewer <= more:
+                    continue
                 shared = (Counter(marks) & Counter(theirs[holder])).total()
-                if holder not in taken and 2 * shared > max(len(marks), len(theirs[holder])):
+                if 2 * shared > more:
                     taken.add(holder)
                     found.append((self._nodes[0][ordinal], self._nodes[1][holder]))
                     break
