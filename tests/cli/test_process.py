@@ -36,6 +36,17 @@ def test_help_names_every_verb(treestore: Command) -> None:
     assert [verb for verb in [*verbs.split(), "config"] if f" {verb} " not in ran.out] == []
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_help_cuts_nothing_off(treestore: Command, columns: int) -> None:
+    environ = {"COLUMNS": str(columns)}
+    verbs = treestore.process("--help", environ=environ).out.partition("Commands:\n")[2].splitlines()
+    assert [line for line in verbs if line.endswith("...")] == []
+    for verb in ("tree", "search", "page", "versions"):
+        shown = treestore.process(verb, "--help", environ=environ).out
+        assert "btree:///treestore-data." in shown, "an address is not broken in two"
+        assert max(map(len, shown.splitlines())) <= columns
+
+
 def test_streams_and_statuses(treestore: Command, files: Files) -> None:
     ingested = treestore.process("ingest", LECTURES, files.text("", "bad.json"))
     assert ingested.status == 2

@@ -30,10 +30,10 @@ def bench(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure treestore beside SQLite, and LMDB where Python's lmdb is installed.
+    """Measure treestore beside SQLite and LMDB.
 
-    All get the same document and the same questions; their answers are checked. It takes about half a minute and leaves
-    nothing behind. Above 1x treestore is faster than SQLite.
+    LMDB takes part where Python's lmdb is installed. All get the same document and the same questions; their answers are
+    checked. It takes about half a minute and leaves nothing behind. Above 1x treestore is faster than SQLite.
     """
     import sqlite3
 

@@ -46,7 +46,7 @@ def diff(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Show what changed from version A of a policy to version B.
+    """Show what changed between two versions.
 
     Nodes are matched by what they say, so other node ids are no change. + was added, - removed, ~ says something else, > is in
     another place, = stands on other pages or lines: of a section that was renumbered and says the same, = names the top, not

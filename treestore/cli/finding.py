@@ -116,7 +116,7 @@ def _marked(excerpt: Snippet) -> list[Segment]:
 def page(
     context: typer.Context,
     policy: Policy,
-    first: Annotated[int, typer.Argument(metavar="PAGE", help="The page.", show_default=False)],
+    first: Annotated[int, typer.Argument(metavar="PAGE", help="The page, or the first of several.", show_default=False)],
     last: Annotated[
         int | None, typer.Argument(metavar="[LAST]", help="The last page, of several.", show_default=False)
     ] = None,
@@ -124,7 +124,7 @@ def page(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """List the nodes that lie on a page, or on any of several.
+    """List the nodes on a page, or on some pages.
 
     The nodes come in document order. That none lies there is no error: it is said on stderr, and the status is 0.
     """

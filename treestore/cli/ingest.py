@@ -85,11 +85,11 @@ def ingest(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Store PageIndex files, each as a version of a policy.
+    """Store PageIndex files.
 
-    The store is made if it does not exist. A file that breaks a rule is named and changes nothing; the others are stored
-    all the same. Says for each file whether it was created, replaced or unchanged. Of a version that is there already,
-    what no option gives (its description, its tags...) stays as it is.
+    Each becomes a version of a policy. The store is made if it does not exist. A file that breaks a rule is named and changes
+    nothing; the others are stored all the same. Says for each file whether it was created, replaced or unchanged. Of a
+    version that is there already, what no option gives (its description, its tags...) stays as it is.
     """
     columns: dict[str, Any] = {
         "effective_date": effective_date,

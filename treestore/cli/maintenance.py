@@ -38,7 +38,10 @@ def stats(context: typer.Context, store: Store = None, as_json: Json = False) ->
 
 
 def check(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
-    """Prove the whole store sound: structure, indexes and hashes. Exit status 1 if it is not."""
+    """Prove the whole store sound.
+
+    Structure, indexes and hashes are checked. The status is 1 if it is not sound.
+    """
     with opened(context, store) as target:
         report = target.check()
     if as_json:
@@ -57,7 +60,10 @@ def backup(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Copy one committed moment of the store to a new folder."""
+    """Copy the store to a new folder.
+
+    The copy is of one committed moment, and a store itself.
+    """
     with opened(context, store) as target:
         size = target.backup(folder)
     if as_json:
@@ -77,7 +83,7 @@ def compact(context: typer.Context, store: Store = None, as_json: Json = False) 
 
 
 def reindex(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
-    """Make documents searchable anew after an update of treestore.
+    """Make documents searchable after an update.
 
     Needed when opening a store says so. Only what another version of the analyzer made is made anew.
     """

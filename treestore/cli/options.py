@@ -22,8 +22,9 @@ Store = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="btree:///relative/folder, btree:////absolute/folder or memory://. "
-        "Without it: TREESTORE_URL, else btree:///treestore-data.",
+        # The address with a hyphen comes first: further on in the text it would be broken there in a terminal.
+        help="Default: TREESTORE_URL, else btree:///treestore-data. Others: btree:///relative/folder, "
+        "btree:////absolute/folder, memory://.",
         show_default=False,
     ),
 ]

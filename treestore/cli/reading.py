@@ -38,7 +38,7 @@ def documents(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """List the policies, each with its version in effect.
+    """List policies and the versions in effect.
 
     Where none is in effect yet, it is the latest.
     """
@@ -77,7 +77,7 @@ def tree(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Show a tree, or the subtree of a node, as an outline.
+    """Show a tree or a subtree, as an outline.
 
     The nodes come in document order.
     """
@@ -156,7 +156,7 @@ def ancestors(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """List the way from the root to a node, the root first."""
+    """List the way from the root to a node."""
     with opened(context, store) as target:
         found = target.documents.get_ancestor_path(policy, node_id, version_id=version)
     _list_nodes(found, as_json)
@@ -182,7 +182,10 @@ def export(
     store: Store = None,
     _as_json: Annotated[bool, typer.Option("--json", help="Changes nothing: an export is JSON.")] = False,
 ) -> None:
-    """Print a version as the PageIndex JSON that it came from."""
+    """Print a version as PageIndex JSON.
+
+    A version that came from a file is written as that file was.
+    """
     from treestore import pageindex
 
     with opened(context, store) as target:

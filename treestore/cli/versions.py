@@ -40,10 +40,11 @@ def versions(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """List a policy's versions, or the one in effect on a date.
+    """List versions, or the one on a date.
 
-    A list begins with the oldest ingestion. With --known-at, EFFECTIVE and INGESTED are what was known then; the rest of a
-    version is as it is now, and --json says both: what was known then, under "known". A deleted version is never in effect.
+    Of a policy: all its versions, or the one in effect on the date of --as-of. A list begins with the oldest ingestion. With
+    --known-at, EFFECTIVE and INGESTED are what was known then; the rest of a version is as it is now, and --json says both:
+    what was known then, under "known". A deleted version is never in effect.
     """
     if as_of is None and known_at is None:
         with opened(context, store) as target:
@@ -96,7 +97,7 @@ def delete(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Delete one version of a policy, or all its versions.
+    """Delete a version of a policy, or all.
 
     The facts about them stay as tombstones.
     """
