@@ -47,6 +47,7 @@ def places(*numbers: int) -> bytes:
 
 HOSTILE_BLOCKS: dict[str, Any] = {
     "a place beyond the last node": [[4, 1, 3]],
+    "a place beyond, and not at the end": [[4, 1, b"\0\0\x63\0\1\0"]],
     "a place far beyond": [[4, 1, 2**64 - 1]],
     "a place below 0": [[4, 1, -1]],
     "a frequency of 0": [[4, 0, 1]],

@@ -203,13 +203,16 @@ def find(raw: bytes, term: str, count: int) -> list[Group]:
 
 
 def groups(block: msgspec.Raw, count: int) -> list[Group]:
-    """What a block of a segment of ``count`` nodes says, by length and frequency. Raises Corrupted."""
+    """What a block of a segment of ``count`` nodes says, by length and frequency. Raises Corrupted.
+
+    Of many places only the last one is looked at, which is the greatest, unless the block is damaged.
+    """
     found: list[Group] = []
     last = (0, 0)
     for least, frequency, packed in _unpacked(block):
         places = _places(packed)
         key = length_class(least), frequency
-        if least < 1 or frequency < 1 or key <= last or not places or min(places) < 0 or max(places) >= count:
+        if least < 1 or frequency < 1 or key <= last or not places or not 0 <= places[-1] < count:
             raise Corrupted("a block of postings says what can't be")
         last = key
         found.append((least, frequency, places))
@@ -262,7 +265,7 @@ def _add_block(terms: list[dict[str, int]], lengths: Sequence[int], term: str, b
     for least, frequency, places in block:
         last = -1
         for place in places:
-            if place <= last or term in terms[place]:
+            if not last < place < len(terms) or term in terms[place]:
                 raise Corrupted(f"the term {term!r} has a place twice or out of order")
             if lengths[place] < least or length_class(lengths[place]) != length_class(least):
                 raise Corrupted(f"the term {term!r} has a node in a wrong group")

@@ -26,6 +26,7 @@ from functools import cached_property
 from heapq import heappush, heapreplace
 from typing import NamedTuple
 
+from treestore.errors import Corrupted
 from treestore.search.postings import Group, Places, length_class
 
 K1 = 1.2
@@ -75,7 +76,17 @@ class Found(NamedTuple):
 
 
 def best(corpus: Corpus, parts: Sequence[Part], limit: int) -> list[Found]:
-    """The ``limit`` nodes with the highest scores, highest first; of equal scores in order of part and place."""
+    """The ``limit`` nodes with the highest scores, highest first; of equal scores in order of part and place.
+
+    Raises Corrupted for a place that no node of its part has.
+    """
+    try:
+        return _best(corpus, parts, limit)
+    except IndexError as error:
+        raise Corrupted("the postings of a term have a place beyond the last node") from error
+
+
+def _best(corpus: Corpus, parts: Sequence[Part], limit: int) -> list[Found]:
     terms = len(parts[0].groups) if parts else 0
     found = [sum([len(places) for part in parts for _, _, places in part.groups[term]]) for term in range(terms)]
     weights = [corpus.weight(count) for count in found]
