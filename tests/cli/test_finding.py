@@ -122,7 +122,7 @@ def test_quotes_operators_and_control_characters_are_no_syntax(shipped: Command,
 def test_a_query_of_ten_thousand_words(shipped: Command) -> None:
     said = shipped.refused(2, "search", "four-lectures", *[f"word{n}" for n in range(10_000)], "functors")
     assert said == "query: is 88898 characters long, at most 20000 are allowed"
-    assert shipped.done("search", "four-lectures", *["functors"] * 10_000).out.startswith("0016  Functors")
+    assert shipped.done("search", "four-lectures", *["functors"] * 2_000).out.startswith("0016  Functors")
 
 
 @pytest.mark.parametrize(

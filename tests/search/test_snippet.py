@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from treestore.errors import InvalidInput
-from treestore.records import Node
+from treestore.records import Node, Outline
 from treestore.search import analyzer
 from treestore.search.snippet import CUT, best_snippet, snippet
 
@@ -103,6 +104,38 @@ def test_a_node_s_best_field() -> None:
     assert best_snippet(node(prefix_summary="Annual leave.", text="Leave it."), "annual leave").text == "Annual leave."
     assert best_snippet(node(summary="Of leave.", text="Of pay."), "title").text == "Of leave."
     assert best_snippet(node(text="Of pay."), "title").text == "Of pay."
+
+
+def test_an_outline_s_best_field() -> None:
+    def outline(summary: str | None = None, prefix_summary: str | None = None) -> Outline:
+        whole = node(summary, prefix_summary)
+        return Outline(**{name: getattr(whole, name) for name in Outline.__struct_fields__})
+
+    assert best_snippet(outline("Of leave.", "Annual leave."), "annual").text == "Annual leave."
+    assert best_snippet(outline("Of leave."), "title").text == "Of leave."
+    assert best_snippet(outline(), "title") == ("", (), 0)
+
+
+@pytest.mark.parametrize(
+    ("ask", "arguments", "more", "said"),
+    [
+        (snippet, (None, "x"), {}, "text: must be a string, not None"),
+        (snippet, (b"x", "x"), {}, "text: must be a string, not b'x'"),
+        (snippet, ("\ud800", "x"), {}, "text: "),
+        (snippet, ("x", ["x"]), {}, "query: must be a string, not a list"),
+        (snippet, ("x", "x"), {"width": 40.5}, "width: must be an integer, not 40.5"),
+        (snippet, ("x", "x"), {"width": True}, "width: must be an integer, not True"),
+        (best_snippet, (None, "x"), {}, "node: must be a Node or an Outline, not None"),
+        (best_snippet, (node(), None), {}, "query: must be a string, not None"),
+        (best_snippet, (node(), "x"), {"width": 1}, "width: must be at least 20, not 1"),
+    ],
+)
+def test_what_is_no_text_is_refused(
+    ask: Callable[..., object], arguments: tuple[object, ...], more: dict[str, object], said: str
+) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        ask(*arguments, **more)
+    assert str(raised.value).startswith(said)
 
 
 def test_a_query_that_a_search_refuses_is_refused() -> None:

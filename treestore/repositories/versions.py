@@ -81,7 +81,8 @@ class Versions(Repository[D]):
 
         Nodes are matched by what they say, not by their ids: see :class:`~treestore.records.Diff` for what counts as which
         change and :mod:`treestore.trees.diff` for how they are matched. The cost grows with what differs and the number
-        of its siblings (all children of a node are read together), not with the document. A version and itself do not differ. Raises Conflict if they are being changed by others without end.
+        of its siblings (all children of a node are read together), not with the document. A version and itself do not
+        differ. Raises Conflict if they are being changed by others without end.
         """
         rules.check_policy_id(policy_id)
         ids = rules.check_version_id(a, "a"), rules.check_version_id(b, "b")

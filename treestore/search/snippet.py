@@ -15,9 +15,10 @@ from itertools import chain
 from typing import NamedTuple
 
 from treestore.errors import InvalidInput
-from treestore.records import Node
+from treestore.records import Outline
 from treestore.search import analyzer
-from treestore.search.query import distinct, parse, with_beginnings
+from treestore.search.query import distinct, parse, wanted
+from treestore.trees import rules
 
 CUT = "…"
 """Stands where an excerpt leaves something out."""
@@ -51,24 +52,37 @@ def snippet(text: str, query: str, *, width: int | None = 160) -> Snippet:
     """The excerpt of at most ``width`` characters with the most different terms of the query, then the most matching words;
     of equal ones the first. It is cut at spaces, with an ellipsis there. ``None``: the whole text.
 
-    Where nothing matches it is the beginning of the text. Raises InvalidInput for a width below 20, and for a query that a
-    search refuses.
+    Where nothing matches it is the beginning of the text. Raises InvalidInput for what is no text that can be stored, for a
+    width below 20, and for a query that a search refuses.
     """
-    if width is not None and width < LEAST_WIDTH:
-        raise InvalidInput(f"must be at least {LEAST_WIDTH}, not {width}", field="width")
-    whole = " ".join(unicodedata.normalize("NFC", text).split())
-    matches = list(_matches(whole, query))
+    if width is not None:
+        _check_width(width)
+    whole = " ".join(unicodedata.normalize("NFC", rules.check_raw_text(text, "text")).split())
+    matches = list(_matches(whole, rules.check_raw_text(query, "query")))
     if width is None or len(whole) <= width:
         return _excerpt(whole, 0, len(whole), matches)
     first, last = _densest(matches, width - 2 * len(CUT))
     return _excerpt(whole, *_borders(whole, first, last, width), matches)
 
 
-def best_snippet(node: Node, query: str, *, width: int = 160) -> Snippet:
+def _check_width(width: object) -> None:
+    if isinstance(width, bool) or not isinstance(width, int):
+        raise InvalidInput(f"must be an integer, not {rules.shown(width)}", field="width")
+    if width < LEAST_WIDTH:
+        raise InvalidInput(f"must be at least {LEAST_WIDTH}, not {rules.shown(width)}", field="width")
+
+
+def best_snippet(node: Outline, query: str, *, width: int = 160) -> Snippet:
     """The excerpt of a node's text or summaries that matches best, of equal ones the text's. Where only the title matches it
     is the beginning of the summary, or of the text. Empty for a node that has a title alone.
+
+    Of an outline, which has no text, it is of the summaries. Raises InvalidInput as :func:`snippet` does.
     """
-    texts = [text for text in (node.text, node.summary, node.prefix_summary) if text]
+    if not isinstance(node, Outline):
+        raise InvalidInput(f"must be a Node or an Outline, not {rules.shown(node)}", field="node")
+    _parsed(rules.check_raw_text(query, "query"))
+    _check_width(width)
+    texts = [text for text in (getattr(node, "text", None), node.summary, node.prefix_summary) if text]
     excerpts = [snippet(text, query, width=width) for text in texts]
     best = max(excerpts, key=lambda excerpt: (excerpt.found, len(excerpt.marks)), default=Snippet("", (), 0))
     return best if best.found or not node.summary else snippet(node.summary, query, width=width)
@@ -82,11 +96,11 @@ def _matches(whole: str, query: str) -> Iterator[_Match]:
     words = list(analyzer.spans(whole))
     known = frozenset(chain.from_iterable([terms for _, _, terms in words]))
 
-    def beginning(code: str) -> list[str] | None:
-        return None if code in known else sorted(term for term in known if term.startswith(code))
+    def beginning(code: str) -> list[str]:
+        return sorted(term for term in known if term.startswith(code))
 
-    wanted = frozenset(distinct(with_beginnings(_parsed(query), beginning)))
-    matching = {terms: wanted.intersection(terms) for terms in {terms for _, _, terms in words}}
+    sought = frozenset(distinct(wanted(_parsed(query), known.__contains__, beginning)))
+    matching = {terms: sought.intersection(terms) for terms in {terms for _, _, terms in words}}
     for start, end, terms in words:
         common = matching[terms]
         if not common:
