@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import math
 import random
+import subprocess
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ from treestore.search import analyzer
 from treestore.search.postings import SEGMENT_NODES
 
 QUESTIONS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "questions.json").read_text(encoding="utf-8"))
+ROOT = Path(__file__).resolve().parents[2]
 FIRST = 3
 """The expected node is among so many."""
 
@@ -81,6 +84,11 @@ def test_the_node_that_is_meant_is_among_the_first(store: SyncTreeStore, questio
     found = [hit.node.node_id for hit in hits]
     assert all(store.documents.get_node(question["policy"], node_id) for node_id in question["node_ids"])
     assert bool(set(found) & set(question["node_ids"])) == ("miss" not in question), f"found {found}"
+
+
+def test_the_page_about_it_is_what_the_script_prints() -> None:
+    ran = subprocess.run([sys.executable, "scripts/search_quality.py"], cwd=ROOT, capture_output=True, check=True)
+    assert ran.stdout.decode() == (ROOT / "docs" / "search-quality.md").read_text(encoding="utf-8")
 
 
 # --- the same as by brute force ------------------------------------------------------------------------------------------
