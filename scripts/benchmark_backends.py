@@ -2,7 +2,7 @@
 """treestore beside SQLite and LMDB: the same document, the same questions, one run (see docs/performance.md).
 
 Prints a table. Ends with status 1 if a store gives a wrong answer or fails, with 2 for a wrong argument. ``pip install -e
-'.[dev]'`` installs what it needs.
+'.[dev]'`` installs what --plot (matplotlib) and LMDB's column (lmdb) need; without them the rest is measured.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import NoReturn
 
 import msgspec
 
-from treestore.bench import plot, report
+from treestore.bench import contenders, plot, report
 from treestore.bench.run import Mismatch
 from treestore.bench.session import bench, check_output
-from treestore.cli.output import OutputFailed, write, write_file, write_table
+from treestore.cli.output import OutputFailed, write, write_file, write_styled, write_table
 from treestore.errors import InvalidInput, TreestoreError
 
 
@@ -53,15 +53,26 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
             check_output(path, f"--{field}")
     if asked.plot is not None and asked.plot.suffix not in (".svg", ".png"):
         raise InvalidInput("must end in .svg or .png", field="--plot")
+    if asked.plot is not None:
+        plot.check()
     return asked
+
+
+def say(line: str) -> None:
+    """One line on what is being done."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def main(given: Sequence[str]) -> None:
     """Measure, print, and write what was asked for."""
     asked = arguments(given)
-    found = bench(asked.nodes, asked.rounds, asked.folder, say=lambda line: print(line, file=sys.stderr, flush=True))
-    write_table(*report.table(found, aims=True))
-    write(f"{report.met(found)}\n{report.made_of(found)}\n")
+    if missing := contenders.left_out():
+        say(missing)
+    found = bench(asked.nodes, asked.rounds, asked.folder, say=say)
+    write_table(*report.table(found))
+    write("\n")
+    lines = [report.explained(), "", *report.aims(found), "", report.made_of(found)]
+    write_styled([[(line, "")] for line in lines], hanging=0)
     if asked.json is not None:
         write_file(asked.json, msgspec.json.format(msgspec.json.encode(report.as_data(found)), indent=2).decode() + "\n")
     if asked.markdown is not None:

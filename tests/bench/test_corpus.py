@@ -50,12 +50,23 @@ def test_what_is_said_where_is_counted() -> None:
 
 def test_searches_are_as_rare_as_they_are_called() -> None:
     made = corpus.make(2000)
-    for kind, pairs in made.searches.items():
-        assert len(set(pairs)) == corpus.QUESTIONS
-        for place, frequency in enumerate(kind.split(" + ")):
-            found = [len(made.occurrences[pair[place]]) for pair in pairs]
-            mean = sum(found) / len(found)
-            assert 60 < mean < 600 if frequency == "common" else 1 < mean < 20
+    bounds = {"rare": (1, 20), "middling": (2, 100), "common": (60, 600)}
+    assert made.searches.keys() == corpus.SEARCHES.keys()
+    for kind, questions in made.searches.items():
+        assert len(set(questions)) == corpus.QUESTIONS
+        for place, frequency in enumerate(corpus.SEARCHES[kind]):
+            found = [len(made.occurrences[words[place]]) for words in questions]
+            low, high = bounds[frequency]
+            assert low < sum(found) / len(found) < high
+
+
+def test_an_amended_text_has_one_new_word() -> None:
+    made = corpus.make(20)
+    for node in made.tree.nodes:
+        text = corpus.amended(made, node)
+        assert analyzer.terms(text).count(corpus.AMENDMENT) == 1
+        assert text.partition(". ")[2] == (node.text or "").partition(". ")[2] != ""
+        assert corpus.AMENDMENT not in (node.text or "")
 
 
 def test_three_nodes_are_edited() -> None:

@@ -49,11 +49,11 @@ LIES: dict[str, tuple[str, Lie, str]] = {
     "a path from below": ("ancestors", lambda nodes: nodes[::-1], "gives"),
     "another version": ("as of", lambda version: msgspec.structs.replace(version, version_id="v000"), "PlainVersion"),
     "a page too many": ("page", lambda nodes: [*nodes, *nodes[-1:]], " in the place of "),
-    "nothing found": ("search, rare + rare", lambda hits: [], "finds 0 nodes in the place of "),
-    "a wrong score": ("search, rare + common", lambda hits: [Hit(h.node, h.score + 1e-6) for h in hits], "the score"),
-    "a hit twice": ("search, common + common", lambda hits: [hits[0], *hits[:-1]], "finds a node twice"),
-    "the best last": ("search, common + common", lambda hits: hits[::-1], "gives node"),
-    "a changed hit": ("search, common + common", lambda hits: [Hit(other_text(h.node), h.score) for h in hits], "whose text"),
+    "nothing found": ("search, 2 words: rare + rare", lambda hits: [], "finds 0 nodes in the place of "),
+    "a wrong score": ("search, 2 words: rare + common", lambda hits: [Hit(h.node, h.score + 1e-6) for h in hits], "the score"),
+    "a hit twice": ("search, 2 words: common + common", lambda hits: [hits[0], *hits[:-1]], "finds a node twice"),
+    "the best last": ("search, 2 words: common + common", lambda hits: hits[::-1], "gives node"),
+    "a changed hit": ("search, 2 words: rare + rare", lambda hits: [Hit(other_text(h.node), h.score) for h in hits], "whose"),
     "stored, but nothing said": ("small", lambda _: None, "gives None in the place of 'created'"),
     "replaced": ("store equal", lambda _: "replaced", "gives 'replaced' in the place of 'unchanged'"),
 }
@@ -84,7 +84,41 @@ def test_what_a_search_finds_below_the_best_is_checked_too(small: Corpus, tmp_pa
             return found[:10] if verb == "search_all" else found
 
     with pytest.raises(Mismatch, match="finds 10 nodes in the place of"):
-        run(small, [Liar], tmp_path, 1, cases=[case("search, common + common")])
+        run(small, [Liar], tmp_path, 1, cases=[case("search, 2 words: common + common")])
+
+
+def test_an_amendment_that_is_not_made_ends_the_run(small: Corpus, tmp_path: Path) -> None:
+    class Forgets(Sqlite):
+        def _amend(self, asked: tuple[str, str]) -> None:
+            pass
+
+    class Unindexed(Sqlite):
+        def _amend(self, asked: tuple[str, str]) -> None:
+            self._connection.execute("UPDATE node SET text = ?2 WHERE node_id = ?1 AND version = ?3", (*asked, *self._main))
+
+    for kind, said in ((Forgets, "whose text is not that of"), (Unindexed, "gives 0 in the place of 1")):
+        folder = tmp_path / kind.__name__
+        folder.mkdir()
+        with pytest.raises(Mismatch, match=said):
+            run(small, [kind], folder, 1, cases=[case("amend")])
+
+
+def test_a_search_of_eight_words_is_checked(small: Corpus, tmp_path: Path) -> None:
+    class Deaf(Sqlite):
+        def _search(self, words: tuple[str, ...], limit: int) -> list[Hit]:
+            return super()._search(words[:7], limit)
+
+    assert {len(words) for words in small.searches["8 words, of which 3 common"]} == {8}
+    with pytest.raises(Mismatch, match="Search, 8 words"):
+        run(small, [Deaf], tmp_path, 1, cases=[case("search, 8 words, of which 3 common")])
+
+
+def test_what_a_document_is_too_small_for_is_left_out(tmp_path: Path) -> None:
+    for nodes, measured in ((2, ["node"]), (3, ["diff", "node"])):
+        folder = tmp_path / str(nodes)
+        folder.mkdir()
+        found = run(corpus.make(nodes), [NativeSync], folder, 1, cases=[case("diff"), case("node")])
+        assert [entry.case.name for entry in found.measured] == measured
 
 
 def test_a_store_that_loses_a_node_is_found_out(small: Corpus, tmp_path: Path) -> None:
@@ -130,9 +164,11 @@ def test_treestore_has_every_verb(kind: type[Contender], tmp_path: Path) -> None
 
 def test_without_lmdb_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "LMDB" in [kind.name for kind in contenders.available()]
+    assert contenders.left_out() is None
     monkeypatch.setitem(sys.modules, "lmdb", None)
     monkeypatch.delitem(sys.modules, "treestore.bench.contenders.lmdb")
     assert [kind.name for kind in contenders.available()] == ["treestore", "treestore async", "SQLite", "disk alone"]
+    assert contenders.left_out() == "LMDB is left out: Python's lmdb is not installed (pip install lmdb)"
 
 
 def test_importing_treestore_does_not_load_the_benchmark() -> None:
@@ -156,12 +192,14 @@ def made_run(*cases: Measured) -> Run:
 def test_aims_are_judged() -> None:
     entry = measured(
         {TREESTORE: 2e-6, SQLITE: 5e-6},
-        Bound(2.0, SQLITE),
-        Bound(3.0, SQLITE),
-        Bound(seconds=2e-6),
-        Bound(seconds=1e-6),
+        Bound(2.0, SQLITE, nodes=1234),
+        Bound(3.0, SQLITE, nodes=None),
+        Bound(seconds=2e-6, nodes=1234),
+        Bound(seconds=1e-6, nodes=1234),
         Bound(1.0, "nobody"),
-        Bound(10.0, case="other"),
+        Bound(10.0, case="other", called="the other way", nodes=1234),
+        Bound(3.0, SQLITE),
+        Bound(seconds=2e-3),
     )
     made = made_run(entry, measured({TREESTORE: 2.1e-5}, name="other"))
     assert [str(one) for one in report.judged(made, entry)] == [
@@ -169,23 +207,40 @@ def test_aims_are_judged() -> None:
         "3x SQLite: missed (2.50x)",
         "at most 2 µs: met (2.00 µs)",
         "at most 1 µs: missed (2.00 µs)",
-        "10x other: met (10.5x)",
+        "10x the other way: met (10.5x)",
+        "3x SQLite at 50,000 nodes (here 2.50x)",
+        "at most 2 ms at 50,000 nodes (here 2.00 µs)",
     ]
-    assert report.met(made) == "3 of 5 aims met"
+    lines = report.aims(made)
+    assert lines[0] == "What case is  2x SQLite: met (2.50x)"
+    assert lines[-1] == "3 of 5 aims met, 2 are set for other documents"
+    aims = report.as_data(made)["cases"][0]["aims"]
+    assert aims[0] == {"aim": "2x SQLite", "nodes": 1234, "times": pytest.approx(2.5), "met": True}
+    assert (aims[-1]["met"], aims[-1]["nodes"]) == (None, 50_000)
+
+
+def test_every_aim_of_another_case_says_which() -> None:
+    for bound in (bound for case in CASES for bound in case.bounds if bound.case is not None):
+        assert bound.called
+        assert bound.case in {case.name for case in CASES}
+    assert str(case("page").bounds[0]) == "50x reading the whole tree"
 
 
 def test_a_table_says_times_spread_and_ratio() -> None:
-    made = made_run(measured({TREESTORE: 2e-6, SQLITE: 5e-3}, Bound(2.0, SQLITE)), measured({TREESTORE: 0.5}, name="other"))
+    first = measured({TREESTORE: 2e-6, SQLITE: 5e-3}, Bound(2.0, SQLITE, nodes=None))
+    made = made_run(first, measured({TREESTORE: 0.5}, name="other"))
     headings, rows = report.table(made, aims=True)
-    assert headings == ["WHAT", "TREESTORE", "SQLITE", "VS SQLITE", "AIM"]
+    assert headings == ["WHAT", "VS SQLITE", "TREESTORE", "SQLITE", "AIM"]
     assert rows == [
-        ["What case is", "2.00 µs ±10%", "5.00 ms ±10%", "2500x", "2x SQLite: met (2500x)"],
-        ["What other is", "500 ms ±10%", "-", "-", "-"],
+        ["What case is", "2500x", "2.00 µs ±10%", "5.00 ms ±10%", "2x SQLite: met (2500x)"],
+        ["What other is", "-", "500 ms ±10%", "-", "-"],
     ]
+    assert report.short_table(made) == (headings[:-1], [[cell.removesuffix(" ±10%") for cell in row[:-1]] for row in rows])
     lines = report.markdown(made).splitlines()
-    assert lines[:2] == ["|  | treestore | SQLite | vs SQLite | aim |", "| --- | ---: | ---: | ---: | --- |"]
-    assert lines[3] == "| What other is | 500 ms ±10% | - | - | - |"
+    assert lines[:2] == ["|  | vs SQLite | treestore | SQLite | aim |", "| --- | ---: | ---: | ---: | --- |"]
+    assert lines[3] == "| What other is | - | 500 ms ±10% | - | - |"
     assert report.made_of(made).startswith("1,234 nodes, medians of 3 rounds; treestore 0")
+    assert report.sizes(Run(1, 1, (), ())) == "1 node, 1 round"
 
 
 @pytest.mark.parametrize(

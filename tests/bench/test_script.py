@@ -19,8 +19,11 @@ from treestore.bench.cases import CASES
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "benchmark_backends.py"
 
 
-def run(*arguments: object, temporary: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, **({} if temporary is None else {"TMPDIR": str(temporary)})}
+def run(
+    *arguments: object, temporary: Path | None = None, path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    given = {"TMPDIR": temporary, "PYTHONPATH": path}
+    environ = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
 
@@ -49,6 +52,22 @@ def test_a_small_run(tmp_path: Path) -> None:
     drawn = "".join(ElementTree.parse(outputs["svg"]).getroot().itertext())
     for shown in [*names, *(case.what for case in CASES), "300 nodes"]:
         assert shown in drawn
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "lmdb"])
+def test_what_is_not_installed(missing: str, tmp_path: Path) -> None:
+    (tmp_path / f"{missing}.py").write_text(f'raise ModuleNotFoundError("No module named {missing!r}")\n')
+    plotted = tmp_path / "found.svg"
+    ran = run("--nodes", 2, "--rounds", 1, "--plot", plotted, path=tmp_path)
+    if missing == "lmdb":
+        assert ran.returncode == 0, ran.stderr
+        said = "LMDB is left out: Python's lmdb is not installed (pip install lmdb)\nmaking the document\n"
+        assert ran.stderr.startswith(said)
+        assert "LMDB" not in ran.stdout.splitlines()[0]
+        assert "2 nodes, 1 round" in plotted.read_text()
+    else:
+        said = "--plot: needs matplotlib (No module named 'matplotlib'): pip install -e '.[dev]'"
+        assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", f"benchmark_backends: {said}\n")
 
 
 @pytest.mark.parametrize(

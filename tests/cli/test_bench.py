@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,25 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_table_and_nothing_left_behind(treestore: Command, tmp_path: Path) -> None:
     ran = treestore.done("bench", "--nodes", 60, "--rounds", 1, "--folder", tmp_path)
     headings, *lines = ran.lines
-    assert headings.split("  ")[0] == "WHAT"
-    assert [line.split("  ")[0] for line in lines] == [*(case.what for case in cases.CASES), lines[-1]]
-    assert lines[-1].startswith("60 nodes, medians of 1 round; treestore ")
+    assert headings.split() == ["WHAT", "VS", "SQLITE", "TREESTORE", "SQLITE", "LMDB"]
+    end = lines.index("")
+    assert [line.split("  ")[0] for line in lines[:end]] == [case.what for case in cases.CASES]
     assert "x / " in lines[0]
+    assert max(len(line) for line in (headings, *lines[:end])) <= 80, "the width of a terminal"
+    assert lines[end + 1].startswith("VS SQLITE: how many times as fast as SQLite treestore is, called / awaited")
+    assert lines[-1].startswith("60 nodes, 1 round; treestore ")
     assert list(tmp_path.iterdir()) == []
     assert not treestore.store.exists()
+
+
+@pytest.mark.usefixtures("_quickly")
+def test_without_lmdb_it_says_so(treestore: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    monkeypatch.delitem(sys.modules, "treestore.bench.contenders.lmdb", raising=False)
+    ran = treestore("bench", "--nodes", 2, "--rounds", 1, "--folder", tmp_path)
+    assert (ran.status, ran.err) == (0, "treestore: LMDB is left out: Python's lmdb is not installed (pip install lmdb)\n")
+    assert "LMDB" not in ran.lines[0]
+    assert "nodes differ" not in ran.out
 
 
 @pytest.mark.usefixtures("_quickly")
@@ -51,8 +65,8 @@ def test_a_folder_that_is_none(treestore: Command, tmp_path: Path) -> None:
 def test_a_wrong_answer_is_one_line(treestore: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from treestore.bench.contenders.sqlite import Sqlite
 
-    monkeypatch.setattr(Sqlite, "answer", lambda self, verb, question: None if verb == "node" else self.verbs[verb](question))
+    monkeypatch.setattr(Sqlite, "answer", lambda self, verb, question: verb == "children" or self.verbs[verb](question))
     monkeypatch.setattr(cases, "MANY", 4)
     said = treestore.refused(1, "bench", "--nodes", 9, "--folder", tmp_path)
-    assert said.startswith("SQLite, A node by its id: the answer to '000")
+    assert said.startswith("SQLite, The children of a node: the answer to '000")
     assert list(tmp_path.iterdir()) == []

@@ -23,8 +23,9 @@ verb                   question                         answer
 ``as_of``              a time                           the version of the history that was in effect
 ``on_page``            a page                           the nodes on it in document order
 ``scan_page``          a page                           the same, found by reading the whole tree
-``search``             two words                        the :data:`BEST` best nodes that say one of them, best first
-``search_all``         two words                        all nodes that say one of them, best first (checked, not measured)
+``search``             words                            the :data:`BEST` best nodes that say one of them, best first
+``search_all``         words                            all nodes that say one of them, best first (checked, not measured)
+``amend``              a node id and a text             anything: the node says this text, durably, and is found by it
 ``diff``               two versions' ids                the ids of the nodes that say something else in the second
 ``read_both``          two versions' ids                how many nodes both have, by reading them whole
 =====================  ===============================  ===================================================================
@@ -93,6 +94,10 @@ class Contender(ABC):
     @abstractmethod
     def prepare(self) -> None:
         """What whoever knows this store does after it was filled and before it is asked."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """What whoever knows this store does at times where nodes are amended, so that it answers as fast as before."""
 
     def answer(self, verb: str, question: Any) -> Any:
         """One answer."""

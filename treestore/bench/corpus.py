@@ -26,6 +26,8 @@ QUESTIONS = 50
 """Searches of each kind."""
 
 CODE_EVERY = 10
+EDITED = 3
+"""Nodes of the edited version that say something else, if the document has so many."""
 
 POLICY = "manual"
 VERSION = "2026-01"
@@ -33,7 +35,16 @@ LATER = "2026-04"
 HISTORY = "history"
 EPOCH = datetime(2016, 1, 1, tzinfo=UTC)
 
-SEARCHES = ("rare + rare", "rare + common", "common + common")
+SEARCHES = {
+    "2 words: rare + rare": ("rare", "rare"),
+    "2 words: rare + common": ("rare", "common"),
+    "2 words: common + common": ("common", "common"),
+    "8 words, of which 3 common": ("rare", "rare", "middling", "middling", "middling", "common", "common", "common"),
+}
+"""The kinds of searches, and of each the frequencies of its words."""
+
+AMENDMENT = "qwx"
+"""A word that nothing but an amended text says."""
 
 _ONSETS = (*"bdfgjklmnprstvz", "br", "dr", "kl", "kr", "pl", "pr", "st", "tr")
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ei", "au", "an", "en", "or", "ul")
@@ -95,7 +106,7 @@ class Corpus(msgspec.Struct, frozen=True):
     history: Sequence[Tree]
     words: Sequence[int]
     codes: Sequence[int]
-    searches: dict[str, list[tuple[str, str]]]
+    searches: dict[str, list[tuple[str, ...]]]
     occurrences: dict[str, dict[int, int]]
 
 
@@ -103,8 +114,8 @@ def make(nodes: int, seed: int = SEED) -> Corpus:
     """The corpus with a document of so many nodes (at least 1)."""
     rng = random.Random(seed)
     language = Language(rng)
-    asked = {kind: language.pairs(rng, nodes, *kind.split(" + ")) for kind in SEARCHES}
-    occurrences: dict[str, dict[int, int]] = {word: {} for pairs in asked.values() for pair in pairs for word in pair}
+    asked = {kind: language.questions(rng, nodes, frequencies) for kind, frequencies in SEARCHES.items()}
+    occurrences: dict[str, dict[int, int]] = {word: {} for all_of in asked.values() for words in all_of for word in words}
     plain, words, codes = [], [], []
     for node in _places(nodes):
         said = language.write(node, rng)
@@ -186,6 +197,13 @@ def _edited(node: PlainNode, nodes: int) -> PlainNode:
     return msgspec.structs.replace(node, text=f"{node.text} Revised.")
 
 
+def amended(corpus: Corpus, node: PlainNode) -> str:
+    """The text of a node with another first sentence: that of the next node, and :data:`AMENDMENT`."""
+    nodes = corpus.tree.nodes
+    first = (nodes[(node.ordinal + 1) % len(nodes)].text or "").partition(". ")[0]
+    return f"{first} {AMENDMENT}. {(node.text or '').partition('. ')[2]}"
+
+
 class Language:
     """A vocabulary, by how often its words are used: the first the most."""
 
@@ -213,22 +231,23 @@ class Language:
             node.metadata = {"codes": [code], "reviewed": node.ordinal % 3 == 0, "confidence": 0.875}
         return said
 
-    def pairs(self, rng: random.Random, nodes: int, first: str, second: str) -> list[tuple[str, str]]:
-        """:data:`QUESTIONS` different pairs of words, each of its own frequency."""
-        one, other = self._band(nodes, first), self._band(nodes, second)
-        pairs: dict[tuple[str, str], None] = {}
-        while len(pairs) < QUESTIONS:
-            pair = rng.choice(one), rng.choice(other)
-            if pair[0] != pair[1]:
-                pairs[pair] = None
-        return list(pairs)
+    def questions(self, rng: random.Random, nodes: int, frequencies: Sequence[str]) -> list[tuple[str, ...]]:
+        """:data:`QUESTIONS` different groups of different words, one of each frequency."""
+        bands = [self._band(nodes, frequency) for frequency in frequencies]
+        found: dict[tuple[str, ...], None] = {}
+        while len(found) < QUESTIONS:
+            words = tuple(rng.choice(band) for band in bands)
+            if len(set(words)) == len(words):
+                found[words] = None
+        return list(found)
 
     def _band(self, nodes: int, frequency: str) -> list[str]:
-        """Words of a frequency: "common" is what a twentieth to a quarter of the nodes are expected to say; "rare" what 3
-        nodes to a 500th of them do, or as near to that as is rarer than common in a small document."""
-        low, high = 1 / 20, 1 / 4
+        """Words of a frequency: "common" is what a twentieth to a quarter of the nodes are expected to say; "middling" what a
+        500th to a twentieth do; "rare" what 3 nodes to a 500th of them do, or as near to that as is rarer than common in a
+        small document."""
+        low, high = (1 / 20, 1 / 4) if frequency == "common" else (1 / 500, 1 / 20)
         if frequency == "rare":
-            high = min(max(1 / 500, 12 / nodes), low)
+            high = min(max(1 / 500, 12 / nodes), 1 / 20)
             low = min(3 / nodes, high / 4)
         found = [word for word, per_node in zip(self.words, self._per_node, strict=True) if low <= per_node <= high]
         step = max(len(found) // 40, 1)

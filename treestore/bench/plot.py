@@ -7,12 +7,14 @@ dependency of treestore.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from treestore.bench.cases import ASYNC, DISK, LMDB, SQLITE, TREESTORE
-from treestore.bench.report import time_text
+from treestore.bench.report import sizes, time_text
 from treestore.bench.run import Measured, Run
+from treestore.errors import InvalidInput
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +26,14 @@ COLOURS = {TREESTORE: "#0072b2", ASYNC: "#56b4e9", SQLITE: "#e69f00", LMDB: "#00
 _OTHER_COLOUR = "#cc79a7"
 _BAR = 0.17  # inches for a bar, and for the space around a panel
 _AROUND = 0.62
+
+
+def check() -> None:
+    """Raises InvalidInput if nothing can be drawn here, before the time is spent on what would be."""
+    try:
+        import_module("matplotlib.figure")
+    except ImportError as error:
+        raise InvalidInput(f"needs matplotlib ({error}): pip install -e '.[dev]'", field="--plot") from error
 
 
 def draw(run: Run, path: Path) -> None:
@@ -45,7 +55,7 @@ def draw(run: Run, path: Path) -> None:
         for panel in list(figure.axes)[len(run.measured) :]:
             panel.set_axis_off()
         figure.suptitle(
-            f"treestore beside other stores: {run.nodes:,} nodes, medians of {run.rounds} rounds; shorter is faster",
+            f"treestore beside other stores: {sizes(run)}; shorter is faster",
             fontsize=12,
             fontweight="bold",
         )

@@ -17,20 +17,24 @@ from typing import Any, Literal
 import msgspec
 
 import treestore
-from treestore.bench.cases import ASYNC, SQLITE, TREESTORE, Bound
+from treestore.bench.cases import ASYNC, LMDB, SQLITE, TREESTORE, Bound
 from treestore.bench.run import Measured, Run, Times
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """An aim and how it came out. ``reached`` is in the aim's own measure: times as fast, or seconds."""
+    """An aim and how it came out. ``reached`` is in the aim's own measure: times as fast, or seconds. ``met`` is None where
+    the aim is set for a document of another size, of ``nodes`` nodes."""
 
     aim: str
     measure: Literal["times", "seconds"]
     reached: float
-    met: bool
+    met: bool | None
+    nodes: int | None
 
     def __str__(self) -> str:
         reached = speed_text(self.reached) if self.measure == "times" else time_text(self.reached)
+        if self.met is None:
+            return f"{self.aim} at {self.nodes:,} nodes (here {reached})"
         return f"{self.aim}: {'met' if self.met else 'missed'} ({reached})"
 
 
@@ -39,13 +43,16 @@ def judged(run: Run, measured: Measured) -> list[Judged]:
     found = []
     for bound in measured.case.bounds:
         own, other = measured.times.get(bound.of), _other(run, measured, bound)
-        if own is None:
+        if own is None or (bound.seconds is None and other is None):
             continue
-        if bound.seconds is not None:
-            found.append(Judged(str(bound), "seconds", own.median, own.median <= bound.seconds))
-        elif other is not None:
-            reached = other.median / own.median
-            found.append(Judged(str(bound), "times", reached, reached >= bound.times))
+        if bound.seconds is not None or other is None:
+            measure: Literal["times", "seconds"] = "seconds"
+            reached, met = own.median, own.median <= (bound.seconds or 0.0)
+        else:
+            measure, reached = "times", other.median / own.median
+            met = reached >= bound.times
+        judging = bound.nodes in (None, run.nodes)
+        found.append(Judged(str(bound), measure, reached, met if judging else None, bound.nodes))
     return found
 
 
@@ -85,42 +92,72 @@ def _cell(times: Times | None) -> str:
 
 
 def table(run: Run, *, aims: bool = False) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """Headings and rows: what was measured, for each contender the median of the rounds and half the distance of their
-    quartiles, and how many times as fast as SQLite both faces of treestore are. ``aims`` adds what treestore aims at, and how
+    """Headings and rows: what was measured, how many times as fast as SQLite both faces of treestore are, and for each
+    contender the median of the rounds and half the distance of their quartiles. ``aims`` adds what treestore aims at, and how
     it came out."""
-    headings = ["WHAT", *(name.upper() for name in run.contenders), f"VS {SQLITE.upper()}", *(["AIM"] if aims else [])]
+    headings = ["WHAT", _RATIO, *(name.upper() for name in run.contenders), *(["AIM"] if aims else [])]
     rows: list[Sequence[str]] = []
     for measured in run.measured:
-        row = [measured.case.what, *(_cell(measured.times.get(name)) for name in run.contenders)]
-        row.append(" / ".join(map(speed_text, _as_fast(measured, SQLITE).values())) or "-")
+        row = [measured.case.what, _ratio(measured), *(_cell(measured.times.get(name)) for name in run.contenders)]
         if aims:
             row.append("; ".join(map(str, judged(run, measured))) or "-")
         rows.append(row)
     return headings, rows
 
 
+def short_table(run: Run) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """As :func:`table`, for 80 columns: medians alone, and without the contenders that are there for few rows."""
+    shown = [name for name in run.contenders if name in (TREESTORE, SQLITE, LMDB)]
+    rows: list[Sequence[str]] = []
+    for measured in run.measured:
+        times = (measured.times.get(name) for name in shown)
+        rows.append([measured.case.what, _ratio(measured), *("-" if one is None else time_text(one.median) for one in times)])
+    return ["WHAT", _RATIO, *(name.upper() for name in shown)], rows
+
+
 def markdown(run: Run) -> str:
     """The table with the aims, in Markdown."""
-    headings, rows = table(run, aims=True)
-    names = ("", *run.contenders, f"vs {SQLITE}", "aim")
-    lines = [names, ["---", *["---:"] * (len(headings) - 2), "---"], *rows]
+    _, rows = table(run, aims=True)
+    names = ("", _RATIO.replace("VS", "vs").replace(SQLITE.upper(), SQLITE), *run.contenders, "aim")
+    lines = [names, ["---", *["---:"] * (len(names) - 2), "---"], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def met(run: Run) -> str:
-    """How many of the aims that could be judged were met."""
-    found = [one for measured in run.measured for one in judged(run, measured)]
-    return f"{sum(one.met for one in found)} of {len(found)} aims met"
+def aims(run: Run) -> list[str]:
+    """How each aim came out, one line each, and how many were met of those that could be judged."""
+    found = [(measured.case.what, one) for measured in run.measured for one in judged(run, measured)]
+    width = max((len(what) for what, _ in found), default=0)
+    judging = [one for _, one in found if one.met is not None]
+    others = f", {len(found) - len(judging)} are set for other documents" if len(judging) < len(found) else ""
+    lines = [f"{what.ljust(width)}  {one}" for what, one in found]
+    return [*lines, f"{sum(one.met is True for one in judging)} of {len(judging)} aims met{others}"]
+
+
+def explained() -> str:
+    """What the ratios in the table are."""
+    return (
+        f"{_RATIO}: how many times as fast as SQLite treestore is, called / awaited (its synchronous face, and its "
+        "asynchronous one). Above 1x treestore is faster."
+    )
 
 
 def made_of(run: Run) -> str:
     """What the run was made of."""
     with_versions = ", ".join(f"{name} {number}" for name, number in versions().items())
-    return f"{_counted(run.nodes, 'node')}, medians of {_counted(run.rounds, 'round')}; {with_versions}"
+    return f"{sizes(run)}; {with_versions}"
 
 
-def _counted(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+def sizes(run: Run) -> str:
+    """How much was measured, and how often."""
+    rounds = f"medians of {run.rounds} rounds" if run.rounds > 1 else "1 round"
+    return f"{run.nodes:,} node{'' if run.nodes == 1 else 's'}, {rounds}"
+
+
+_RATIO = f"VS {SQLITE.upper()}"
+
+
+def _ratio(measured: Measured) -> str:
+    return " / ".join(map(speed_text, _as_fast(measured, SQLITE).values())) or "-"
 
 
 def _as_fast(measured: Measured, as_whom: str) -> dict[str, float]:
@@ -162,7 +199,8 @@ def as_data(run: Run) -> dict[str, Any]:
                     other: _as_fast(measured, other) for other in measured.times if other not in (TREESTORE, ASYNC)
                 },
                 "aims": [
-                    {"aim": one.aim, one.measure: one.reached, "met": one.met} for one in judged(run, measured)
+                    {"aim": one.aim, "nodes": one.nodes, one.measure: one.reached, "met": one.met}
+                    for one in judged(run, measured)
                 ],
             }
             for measured in run.measured

@@ -20,7 +20,7 @@ import msgspec
 from treestore.bench import truth
 from treestore.bench.cases import CASES, Case
 from treestore.bench.contender import ALL, BEST, Contender
-from treestore.bench.corpus import Corpus
+from treestore.bench.corpus import AMENDMENT, Corpus
 
 SEARCHES_CHECKED_WHOLE = 5
 """Of each kind of search, so many are checked for all that they find, not for the best alone."""
@@ -77,10 +77,12 @@ def run(
     cases: Sequence[Case] = CASES,
     say: Say = lambda _: None,
 ) -> Run:
-    """Fill, check, and measure. ``folder`` is empty, and is not cleared up. ``say`` is told what is being done.
+    """Fill, check, and measure. ``folder`` is empty, and is not cleared up. ``say`` is told what is being done. A case that
+    has no question about this corpus is left out.
 
     Raises Mismatch as soon as an answer is wrong.
     """
+    cases = [case for case in cases if case.questions(corpus, "check")]
     with ExitStack() as stack:
         stack.callback(gc.unfreeze)
         _take_out_of_sight()
@@ -144,20 +146,34 @@ def _check(case: Case, contender: Contender, corpus: Corpus) -> None:
         answer = contender.answer(case.verb, question)
         if case.expected is not None:
             wrong = truth.difference(case.expected(corpus, question), answer)
+        elif case.amends:
+            wrong = _wrong_amendment(contender, corpus, *question)
         else:
             wrong = _wrong_search(contender, corpus, question, answer, number < SEARCHES_CHECKED_WHOLE)
         if wrong is not None:
             raise Mismatch(f"{contender.name}, {case.what}: the answer to {question!r:.60} {wrong}")
+    if case.amends:
+        contender.settle()
 
 
 def _wrong_search(
-    contender: Contender, corpus: Corpus, words: tuple[str, str], answer: Sequence[object], whole: bool
+    contender: Contender, corpus: Corpus, words: tuple[str, ...], answer: Sequence[object], whole: bool
 ) -> str | None:
     assert contender.scoring is not None
     wrong = truth.wrong_hits(corpus, words, truth.hits(answer), contender.scoring, BEST)
     if wrong is None and whole:
         found = truth.hits(contender.answer("search_all", words))
         wrong = truth.wrong_hits(corpus, words, found, contender.scoring, ALL)
+    return wrong
+
+
+def _wrong_amendment(contender: Contender, corpus: Corpus, node_id: str, text: str) -> str | None:
+    """What is wrong after a node was given a text: it must say so, and be found by what is new in it, if that is new."""
+    expected = msgspec.structs.replace(truth.node(corpus, node_id), text=text)
+    wrong = truth.difference(expected, contender.answer("node", node_id))
+    if wrong is None:
+        found = [hit.node.node_id for hit in truth.hits(contender.answer("search_all", (AMENDMENT,)))]
+        wrong = truth.difference([node_id] if AMENDMENT in text else [], found)
     return wrong
 
 
@@ -168,7 +184,10 @@ def _measure(case: Case, contender: Contender, corpus: Corpus, label: str) -> fl
     """Seconds for one unit."""
     questions = case.questions(corpus, label)
     gc.collect()
-    return contender.seconds(case.verb, questions) / case.units(questions)
+    taken = contender.seconds(case.verb, questions) / case.units(questions)
+    if case.amends:
+        contender.settle()
+    return taken
 
 
 def _measure_fresh(case: Case, kind: type[Contender], corpus: Corpus, folder: Path, *, check: bool) -> float:

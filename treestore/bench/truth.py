@@ -130,7 +130,7 @@ def edited_ids(corpus: Corpus) -> list[str]:
 # --- searches ------------------------------------------------------------------------------------------------------------
 
 
-def scores(corpus: Corpus, words: tuple[str, str], scoring: Scoring) -> dict[int, float]:
+def scores(corpus: Corpus, words: tuple[str, ...], scoring: Scoring) -> dict[int, float]:
     """The score of each node that says one of the words, by its ordinal: Okapi BM25 with the title, summary and text of a
     node as one text, and the inverse document frequency and the counting of a code's words that a contender has."""
     nodes, of_code = len(corpus.tree.nodes), scoring.words_of_code
@@ -151,7 +151,7 @@ def hits(answer: Sequence[Any]) -> list[Hit]:
     return [found if isinstance(found, Hit) else Hit(plain(found.node), found.score) for found in answer]
 
 
-def wrong_hits(corpus: Corpus, words: tuple[str, str], hits: Sequence[Hit], scoring: Scoring, limit: int) -> str | None:
+def wrong_hits(corpus: Corpus, words: tuple[str, ...], hits: Sequence[Hit], scoring: Scoring, limit: int) -> str | None:
     """What is wrong with the answer to a search; None if nothing is: each hit is a node of the document with its score, and
     they are the best, best first. Of nodes with equal scores any may be among them."""
     expected = scores(corpus, words, scoring)

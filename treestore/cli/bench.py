@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from treestore.cli.options import Json, refuse
-from treestore.cli.output import say, write, write_json, write_table
+from treestore.cli.output import say, write, write_json, write_styled, write_table
 from treestore.trees.rules import MAX_NODES
 
 NODES = 5_000
@@ -37,10 +37,12 @@ def bench(
     """
     import sqlite3
 
-    from treestore.bench import report
+    from treestore.bench import contenders, report
     from treestore.bench.run import Mismatch
     from treestore.bench.session import bench as measure
 
+    if missing := contenders.left_out():
+        say(missing)
     try:
         found = measure(nodes, rounds, folder, say=say if sys.stderr.isatty() else lambda _: None)
     except (Mismatch, sqlite3.Error) as failure:
@@ -48,5 +50,6 @@ def bench(
     if as_json:
         write_json(report.as_data(found))
         return
-    write_table(*report.table(found))
-    write(f"{report.made_of(found)}\n")
+    write_table(*report.short_table(found))
+    write("\n")
+    write_styled([[(report.explained(), "")], [(report.made_of(found), "")]], hanging=0)

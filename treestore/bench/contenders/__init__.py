@@ -5,6 +5,7 @@ A further one (a server, say) is a class more in :func:`available`.
 
 from __future__ import annotations
 
+from treestore.bench.cases import LMDB
 from treestore.bench.contender import Contender
 from treestore.bench.contenders.disk import Disk
 from treestore.bench.contenders.native import NativeAsync, NativeSync
@@ -21,3 +22,10 @@ def available() -> list[type[Contender]]:
     else:
         found.append(Lmdb)
     return [*found, Disk]
+
+
+def left_out() -> str | None:
+    """Who can't be measured here and why, on one line; None if all can."""
+    if any(kind.name == LMDB for kind in available()):
+        return None
+    return f"{LMDB} is left out: Python's lmdb is not installed (pip install lmdb)"

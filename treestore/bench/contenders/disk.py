@@ -31,6 +31,9 @@ class Disk(Contender):
     def prepare(self) -> None:
         """There is nothing to prepare."""
 
+    def settle(self) -> None:
+        """There is nothing to be done."""
+
     def _store(self, tree: Tree) -> str:
         written = msgspec.msgpack.encode((tree.version, tree.nodes))
         if self._end + len(written) > PREPARED:

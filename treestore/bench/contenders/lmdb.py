@@ -70,6 +70,9 @@ class Lmdb(Contender):
     def prepare(self) -> None:
         """There is nothing to prepare."""
 
+    def settle(self) -> None:
+        """There is nothing to be done."""
+
     # --- writing ---------------------------------------------------------------------------------------------------------
 
     def _store(self, tree: Tree) -> str:

@@ -39,7 +39,7 @@ def _verbs(store: treestore.SyncTreeStore | treestore.AsyncTreeStore) -> dict[st
             **more,
         )
 
-    def search(words: tuple[str, str], limit: int) -> Any:
+    def search(words: tuple[str, ...], limit: int) -> Any:
         return documents.search_nodes(POLICY, " ".join(words), limit=limit, version_id=VERSION)
 
     return {
@@ -59,6 +59,7 @@ def _verbs(store: treestore.SyncTreeStore | treestore.AsyncTreeStore) -> dict[st
         "as_of": lambda time: versions.get_version_as_of(HISTORY, time),
         "search": lambda words: search(words, BEST),
         "search_all": lambda words: search(words, ALL),
+        "amend": lambda asked: documents.update_node(POLICY, asked[0], version_id=VERSION, text=asked[1]),
         "diff": lambda ids: versions.diff(POLICY, *ids),
         "on_page": lambda page: documents.get_nodes_by_page(POLICY, page, version_id=VERSION),
     }
@@ -92,6 +93,9 @@ class NativeSync(Contender):
 
     def prepare(self) -> None:
         """There is nothing to prepare."""
+
+    def settle(self) -> None:
+        """There is nothing to be done."""
 
 
 class NativeAsync(Contender):
@@ -132,6 +136,9 @@ class NativeAsync(Contender):
 
     def prepare(self) -> None:
         """There is nothing to prepare."""
+
+    def settle(self) -> None:
+        """There is nothing to be done."""
 
     def answer(self, verb: str, question: Any) -> Any:
         async def ask() -> Any:
