@@ -36,6 +36,9 @@ SEGMENT_NODES = 1 << 14
 ROW_BYTES = 1800
 """About the size at which a row is closed: such a row lies in a leaf of the native store, and is decoded in microseconds."""
 
+FULL_ROW_BYTES = 2000
+"""The size above which a row that an amendment makes longer is divided."""
+
 Places = Sequence[int]
 Block = list[tuple[int, int, int | bytes]]
 Group = tuple[int, int, Places]
@@ -300,9 +303,11 @@ def amended(row_of: Callable[[str], tuple[str, bytes]], change: TermChange) -> d
             rows[name][term] = block.block()
     changed: dict[str, bytes | None] = {}
     for name, blocks in rows.items():
-        changed[name] = None
-        if blocks or not name:
-            for first, raw in _rows((term, blocks[term]) for term in sorted(blocks)):
+        terms = sorted(blocks)
+        whole = _encode((terms, [blocks[term] for term in terms]))
+        changed[name] = whole if terms or not name else None
+        if len(whole) > FULL_ROW_BYTES:
+            for first, raw in _rows((term, blocks[term]) for term in terms):
                 changed[first or name] = raw
     return changed
 

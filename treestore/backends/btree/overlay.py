@@ -51,6 +51,9 @@ class Overlay:
 
     def floor(self, tree: int, low: bytes, key: bytes) -> Entry | None:
         """The entry with the greatest key from ``low`` to ``key``, both inclusive, now."""
+        if tree not in self._puts and tree not in self._ranges:
+            found = self.state.floor(tree, key)
+            return found if found is not None and found[0] >= low else None
         puts = self._puts.get(tree, {})
         put = max((changed for changed, value in puts.items() if value is not None and low <= changed <= key), default=None)
         for stored, raw in self.state.scan_back(tree, low, key + b"\0"):
