@@ -145,7 +145,7 @@ def _rows(blocks: Iterable[tuple[str, Block | msgspec.Raw]]) -> Iterator[tuple[s
         more = len(term) + 6
         if type(block) is list:
             for _, _, group in block:
-                more += 4 if type(group) is int else 6 + len(group)  # type: ignore[arg-type]
+                more += 4 if isinstance(group, int) else 6 + len(group)
         else:
             more += len(block)
         if terms and size + more > ROW_BYTES:
