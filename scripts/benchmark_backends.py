@@ -1,27 +1,42 @@
 #!/usr/bin/env python3
 """treestore beside SQLite and LMDB: the same document, the same questions, one run (see docs/performance.md).
 
-Prints a table. Ends with status 1 if a store gives a wrong answer or fails, with 2 for a wrong argument. ``pip install -e
-'.[dev]'`` installs what --plot (matplotlib) and LMDB's column (lmdb) need; without them the rest is measured.
+Prints a table. Ends with status 1 if a store gives a wrong answer or fails, with 2 for a wrong argument. Run by a Python that
+treestore is not installed for, it makes the environment that scripts/test uses, or finds it made, and goes on there. In any
+other, ``pip install -e '.[dev]'`` installs what --plot (matplotlib) and LMDB's column (lmdb) need; without them the rest is
+measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import msgspec
+try:
+    import msgspec
 
-from treestore.bench import contenders, plot, report
-from treestore.bench.run import Mismatch
-from treestore.bench.session import bench, check_output
-from treestore.cli.output import OutputFailed, write, write_file, write_styled, write_table
-from treestore.errors import InvalidInput, TreestoreError
+    from treestore.bench import contenders, plot, report
+    from treestore.bench.run import Mismatch
+    from treestore.bench.session import bench, check_output
+    from treestore.cli.output import OutputFailed, write, write_file, write_styled, write_table
+    from treestore.errors import InvalidInput, TreestoreError
+except ModuleNotFoundError:
+    here = Path(__file__).resolve()
+    made = subprocess.run([sys.executable, here.with_name("environment.py"), "dev"], stdout=subprocess.PIPE, check=False)
+    if made.returncode:
+        sys.exit(made.returncode)
+    folder = Path(os.fsdecode(made.stdout).strip())
+    if Path(sys.prefix).resolve() == folder.resolve():
+        raise  # it is there that something is missing
+    python = folder / "bin" / "python"
+    os.execv(python, [str(python), str(here), *sys.argv[1:]])
 
 
 class Parser(argparse.ArgumentParser):

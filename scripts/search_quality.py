@@ -1,6 +1,6 @@
 """Prints where search finds what a person means: the questions of tests/search/questions.json, asked of the shipped documents.
 
-    python scripts/search_quality.py > docs/search-quality.md
+    .venv/bin/python scripts/search_quality.py > docs/search-quality.md
 
 For each question the place at which the first node that is meant comes, of the first ten ("-": not among them).
 """
