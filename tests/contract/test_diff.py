@@ -32,7 +32,9 @@ def changed_manual() -> list[dict[str, Any]]:
 
 
 def names(changes: list[NodeChange]) -> list[str]:
-    return [(change.after or change.before).node_id for change in changes]  # type: ignore[union-attr]
+    places = [change.after or change.before for change in changes]
+    assert None not in places
+    return [place.node_id for place in places if place]
 
 
 def named(diff: Diff) -> dict[str, list[str]]:

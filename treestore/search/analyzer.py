@@ -58,7 +58,9 @@ _LETTER = (
 _CHUNKS = re.compile(rf"[{_LETTER}]+(?:[-.'\u2019\u2010\u2011][{_LETTER}]+|(?<=[0-9]),[0-9]{{3}}(?!\w))*")
 _ACCENTS = re.compile(r"[\u0300-\u036f]")
 _JOINING = "-._'"
-_JOINTS = re.compile(r"[-._']")
+JOINTS = re.compile(r"[-._'\u2019\u2010\u2011]")
+"""What joins the parts of a compound."""
+
 _RUNS = re.compile(r"[0-9]{3,}|[^\W\d_]{3,}")  # in a part such as l34220 or cpt72148
 # Han, kana, Thai, Lao, Tibetan, Myanmar and Khmer.
 _UNSPACED = re.compile(
@@ -137,7 +139,7 @@ def plain(chunk: str) -> str:
 
 def parts_of(whole: str) -> list[str]:
     """The parts of a plain chunk, between its joints. An English genitive is none: ``patient's`` has the part ``patient``."""
-    return [part for part in _JOINTS.split(whole.removesuffix("'s")) if part]
+    return [part for part in JOINTS.split(whole.removesuffix("'s")) if part]
 
 
 def _terms_of_plain(whole: str) -> Iterator[str]:

@@ -54,6 +54,16 @@ def length_class(length: int) -> int:
     return length.bit_length()
 
 
+def segment_count(nodes: int) -> int:
+    """How many segments a version of so many nodes has."""
+    return -(-nodes // SEGMENT_NODES)
+
+
+def segment_size(nodes: int, segment: int) -> int:
+    """How many nodes a segment of a version of ``nodes`` nodes has."""
+    return min(SEGMENT_NODES, nodes - segment * SEGMENT_NODES)
+
+
 # --- packing -------------------------------------------------------------------------------------------------------------
 
 
@@ -243,10 +253,10 @@ def by_node(segments: Sequence[Segment], count: int) -> list[dict[str, int]]:
     Everything is read and proved. Raises Corrupted where the postings contradict themselves or the lengths.
     """
     nodes: list[dict[str, int]] = []
-    if len(segments) != -(-count // SEGMENT_NODES):
+    if len(segments) != segment_count(count):
         raise Corrupted(f"{count} nodes have {len(segments)} segments of postings")
-    for segment in segments:
-        lengths = list(unpack_lengths(segment.lengths, min(SEGMENT_NODES, count - len(nodes))))
+    for at, segment in enumerate(segments):
+        lengths = list(unpack_lengths(segment.lengths, segment_size(count, at)))
         terms: list[dict[str, int]] = [{} for _ in lengths]
         names = [name for name, _ in segment.rows]
         if names[:1] != [""]:

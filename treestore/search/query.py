@@ -12,7 +12,6 @@ others that are LCDs.
 from __future__ import annotations
 
 import logging
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -34,7 +33,6 @@ MAX_BEGINNING = 32
 """So many terms at most stand for a code that no node has whole, the first ones by code points."""
 
 _LEAST_CODE = 3
-_JOINTS = re.compile(r"[-._'\u2019\u2010\u2011]")
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +60,7 @@ def parse(text: object) -> Query:
 def _word(typed: str, terms: Sequence[str]) -> Word:
     folded = analyzer.plain(typed).removesuffix("'s")[: analyzer.MAX_TERM]
     whole = terms[0] if len(terms) == 1 or terms[0] == folded else ""
-    pieces = [piece for piece in _JOINTS.split(typed) if piece]
+    pieces = [piece for piece in analyzer.JOINTS.split(typed) if piece]
     return Word(typed, whole, tuple((_as_typed(term, pieces), term) for term in dict.fromkeys(terms) if term != whole))
 
 

@@ -256,7 +256,7 @@ class _Cell:
             found = having[other] = self._frequencies_of(other, places)
             sums = [of_node + weight * f / (f + norm) for of_node, f, norm in zip(sums, found, norms, strict=True)]
             rest = max(rest - self._most[other], 0.0) + _TINY
-        if len(having) > 2:
+        if len(having) > 2:  # the sum of two is the same in either order
             sums = self._exact(having, norms)
         least = top.needed(sums)
         for at, score in enumerate(sums):

@@ -294,8 +294,8 @@ def _amend_postings(view: Overlay, layout: Layout, change: TermChange) -> None:
     lengths = view.get(LENGTHS, key)
     if lengths is None:
         raise Corrupted(f"segment {segment} of content {content} has no lengths of nodes")
-    count = min(SEGMENT_NODES, layout.nodes - segment * SEGMENT_NODES)
-    view.put(LENGTHS, key, postings.amended_lengths(lengths, count, change))
+    size = postings.segment_size(layout.nodes, segment)
+    view.put(LENGTHS, key, postings.amended_lengths(lengths, size, change))
 
 
 def _amend_text(

@@ -14,7 +14,7 @@ from treestore.errors import Corrupted
 from treestore.operations import Query, Segment
 from treestore.records import Node, SearchHit
 from treestore.search import postings, query
-from treestore.search.postings import SEGMENT_NODES, Group
+from treestore.search.postings import SEGMENT_NODES, Group, segment_count, segment_size
 from treestore.search.ranking import Corpus, Part, best
 
 
@@ -23,7 +23,7 @@ def match(state: State, contents: Sequence[Content], asked: Query, limit: int) -
     then in document order."""
     versions = [content.version for content in contents]
     corpus = Corpus(sum(version.node_count for version in versions), sum(version.term_count for version in versions))
-    segments = [_Segment(state, content, number) for content in contents for number in range(segments_of(content))]
+    segments = [_Segment(state, content, at) for content in contents for at in range(segment_count(content.place.nodes))]
     groups: dict[str, list[list[Group]]] = {}
 
     def groups_of(term: str) -> list[list[Group]]:
@@ -76,11 +76,6 @@ def _beginning(segments: Sequence[_Segment], code: str) -> list[str]:
     return sorted(found)
 
 
-def segments_of(content: Content) -> int:
-    """How many segments of postings a version has."""
-    return -(-content.place.nodes // SEGMENT_NODES)
-
-
 class _Segment:
     """The postings of one segment of a version at a state."""
 
@@ -90,19 +85,21 @@ class _Segment:
         self._state = state
         self.lengths = partial(lengths_of, state, content, number)
 
-    def groups(self, term: str) -> list[Group]:
-        """The nodes that have a term."""
+    def _row(self, term: str) -> tuple[bytes, bytes]:
+        """The key and the row where a term is or would be."""
         key = posting_key(self.content.place.content, self.number, term)
         entry = self._state.floor(POSTINGS, key)
         if entry is None or entry[0][:6] != key[:6]:
             raise Corrupted(f"segment {self.number} of content {self.content.place.content} has no postings")
-        return postings.find(entry[1], term, nodes_of(self.content, self.number))
+        return entry
+
+    def groups(self, term: str) -> list[Group]:
+        """The nodes that have a term."""
+        return postings.find(self._row(term)[1], term, segment_size(self.content.place.nodes, self.number))
 
     def terms_from(self, first: str) -> Iterator[str]:
         """The terms that are not below the first one, in order."""
-        key = posting_key(self.content.place.content, self.number, first)
-        entry = self._state.floor(POSTINGS, key)
-        low = key if entry is None else entry[0]
+        low, _ = self._row(first)
         high = posting_key(self.content.place.content, self.number + 1, "")
         for _, row in self._state.scan(POSTINGS, low, high):
             yield from (term for term in postings.row_blocks(row)[0] if term >= first)
@@ -113,9 +110,4 @@ def lengths_of(state: State, content: Content, number: int) -> array[int]:
     raw = state.get(LENGTHS, two_numbers(content.place.content, number))
     if raw is None:
         raise Corrupted(f"segment {number} of content {content.place.content} has no lengths of nodes")
-    return postings.unpack_lengths(raw, nodes_of(content, number))
-
-
-def nodes_of(content: Content, number: int) -> int:
-    """How many nodes a segment has."""
-    return min(SEGMENT_NODES, content.place.nodes - number * SEGMENT_NODES)
+    return postings.unpack_lengths(raw, segment_size(content.place.nodes, number))
