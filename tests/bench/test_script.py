@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,3 +106,12 @@ def test_a_run_that_is_ended_leaves_nothing(number: signal.Signals, status: int,
     assert (ran.returncode, out) == (status, b"")
     assert b"Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_python_without_treestore_goes_on_in_the_environment_of_the_scripts(tmp_path: Path) -> None:
+    script = tmp_path / "benchmark_backends.py"
+    shutil.copy(SCRIPT, script)
+    (tmp_path / "environment.py").write_text(f"import sys; assert sys.argv[1:] == ['dev']; print({sys.prefix!r})")
+    ran = subprocess.run([sys.executable, "-S", script, "--nodes", "0"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, ""), ran.stderr
+    assert ran.stderr.startswith("benchmark_backends: "), "no traceback"
