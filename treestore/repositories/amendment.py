@@ -13,6 +13,7 @@ from treestore.operations import TermChange
 from treestore.records import Node, Outline, Version
 from treestore.search import analyzer
 from treestore.search.analyzer import node_terms
+from treestore.search.query import is_stale
 from treestore.trees import hashes, rules
 
 
@@ -49,8 +50,7 @@ def term_change(version: Version, before: Node, after: Node) -> TermChange | Non
 def analyzer_after(version: Version) -> str:
     """What a version's ``analyzer`` is after an amendment. If its postings are of another version of the analyzer they do not
     follow the amendment, so from then on no analyzer is the one that made them."""
-    stale = version.analyzer not in ("", analyzer.VERSION)
-    return version.analyzer.removesuffix(_AMENDED) + _AMENDED if stale else version.analyzer
+    return version.analyzer.removesuffix(_AMENDED) + _AMENDED if is_stale(version) else version.analyzer
 
 
 _AMENDED = ", amended since"

@@ -21,7 +21,7 @@ from treestore.repositories import facts
 from treestore.repositories.plan import D, Plan, Repository, ask, ask_all, take_turn, tell, verb
 from treestore.search import analyzer
 from treestore.search.postings import pack
-from treestore.search.query import parse
+from treestore.search.query import is_stale, parse
 from treestore.trees import rules
 
 
@@ -65,7 +65,7 @@ class Search(Repository[D]):
         for summary in (yield from ask(ListDocuments(self._clock()))):
             yield from take_turn(summary.policy_id)
             for version in (yield from ask(Scan(Version, (summary.policy_id,)))):
-                if _is_stale(version):
+                if is_stale(version):
                     try:
                         count += yield from self._reindex(version.policy_id, version.version_id)
                     except Conflict as error:
@@ -83,7 +83,7 @@ class Search(Repository[D]):
                 )
             except NotFound:
                 return 0
-            if not _is_stale(version):
+            if not is_stale(version):
                 return 0
             packed = yield from pack(nodes)
             row = facts.changed(version, version, self._clock(), analyzer=analyzer.VERSION, term_count=packed.term_count)
@@ -99,7 +99,3 @@ class Search(Repository[D]):
         """The version operand that a verb's arguments mean, both checked."""
         rules.check_policy_id(policy_id)
         return InEffect(self._clock(), or_latest=True) if version_id is None else rules.check_version_id(version_id)
-
-
-def _is_stale(version: Version) -> bool:
-    return version.analyzer not in ("", analyzer.VERSION)

@@ -138,11 +138,16 @@ def say_stale(analyzers: Mapping[str, int]) -> None:
             )
 
 
+def is_stale(version: Version) -> bool:
+    """Whether a version's postings were made by another version of the analyzer."""
+    return version.analyzer not in ("", analyzer.VERSION)
+
+
 def check_searchable(version: Version) -> None:
     """Raise NotSearchable for a version that can't be searched, saying what to do."""
     name = f"policy {version.policy_id!r} version {version.version_id!r}"
     if not version.analyzer:
         raise NotSearchable(f"{name} was stored without keyword search; store it with searchable=True")
-    if version.analyzer != analyzer.VERSION:
+    if is_stale(version):
         made = f"was made searchable by analyzer {version.analyzer!r}, this is {analyzer.VERSION!r}"
         raise NotSearchable(f"{name} {made}; run 'treestore reindex'")
