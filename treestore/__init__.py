@@ -13,6 +13,7 @@ Under asyncio: ``async with treestore.open(url) as store``, and ``await`` each v
 from treestore import pageindex
 from treestore.config import Settings
 from treestore.errors import (
+    AccessDenied,
     Closed,
     Conflict,
     Corrupted,
@@ -26,6 +27,7 @@ from treestore.errors import (
     NotSearchable,
     OutcomeUnknown,
     ReadOnly,
+    Timeout,
     TreestoreError,
     Unavailable,
 )
@@ -54,6 +56,7 @@ from treestore.store import AsyncTreeStore, Snapshot, SyncTreeStore, TreeStore, 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccessDenied",
     "AsyncDriver",
     "AsyncTreeStore",
     "CheckReport",
@@ -89,6 +92,7 @@ __all__ = [
     "SyncDriver",
     "SyncTreeStore",
     "TemporalLookup",
+    "Timeout",
     "TreeStore",
     "TreestoreError",
     "Unavailable",

@@ -85,6 +85,18 @@ class DiskFull(Unavailable):
     code = "disk_full"
 
 
+class Timeout(Unavailable):
+    """The store did not answer in the time that the settings allow. What was asked was not applied."""
+
+    code = "timeout"
+
+
+class AccessDenied(TreestoreError):
+    """The server refused the user or the password, or the user lacks a right."""
+
+    code = "access_denied"
+
+
 class OutcomeUnknown(TreestoreError):
     """Whether a group was applied can't be known. Retry the same group (same id): it is applied at most once."""
 

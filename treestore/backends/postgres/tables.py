@@ -145,6 +145,7 @@ POLICIES = Table(
     "treestore_policies",
     METADATA,
     _column(Column("policy_id", "text", required=True)),
+    _column(Column("changes", "bigint", required=True)),  # how many groups have changed anything of it
     PrimaryKeyConstraint("policy_id", name="treestore_policies_pkey"),
 )
 

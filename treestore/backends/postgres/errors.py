@@ -1,0 +1,103 @@
+"""What a driver's error means, as an error of treestore. Both drivers: asyncpg (the store), psycopg (migrations).
+
+By SQLSTATE (PostgreSQL's documentation, appendix A), since messages are translated. The driver's error is chained by whoever
+raises what :func:`translate` gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from treestore.errors import (
+    AccessDenied,
+    Closed,
+    Conflict,
+    DiskFull,
+    MigrationError,
+    NoStore,
+    ReadOnly,
+    Timeout,
+    TreestoreError,
+    Unavailable,
+)
+
+_UPGRADE = "the tables are not those that this version of treestore works on; 'treestore db upgrade' brings them up to date"
+
+_BY_STATE: dict[str, tuple[type[TreestoreError], str]] = {
+    "08": (Unavailable, "the connection to PostgreSQL was lost"),
+    "22003": (Unavailable, "PostgreSQL refused a number that is too large"),
+    "2200H": (Unavailable, "policy_nodes has given out all ids of its sequence"),
+    "23": (Conflict, "a rule of the tables was broken, most likely by rows that other programs wrote"),
+    "25006": (ReadOnly, "PostgreSQL does not accept writes here: it is a standby, or read-only by its settings"),
+    "28": (AccessDenied, "PostgreSQL refused to let this user in"),
+    "3D000": (NoStore, "there is no such database"),
+    "40": (Conflict, "others changed the same at once, again and again"),
+    "42501": (AccessDenied, "this user of PostgreSQL lacks a right"),
+    "42P01": (MigrationError, _UPGRADE),
+    "42703": (MigrationError, _UPGRADE),
+    "53100": (DiskFull, "PostgreSQL has no disk space left"),
+    "53": (Unavailable, "PostgreSQL lacks resources"),
+    "55P03": (Timeout, "a lock could not be had in time"),
+    "57014": (Timeout, "a statement took longer than it may (TREESTORE_STATEMENT_TIMEOUT_SECONDS)"),
+    "57P": (Unavailable, "PostgreSQL is stopping or starting"),
+    "58": (Unavailable, "PostgreSQL has trouble with its files"),
+    "XX": (Unavailable, "PostgreSQL reports an internal error"),
+}
+"""By SQLSTATE or its beginning; the longest one counts."""
+
+_AGAIN = ("40001", "40P01")
+_LOST = ("08", "57P01", "57P02", "57P03", "25P03", "57P05")
+
+
+def state_of(error: BaseException) -> str:
+    """The SQLSTATE of a driver's error; empty if it has none."""
+    found = getattr(error, "sqlstate", None)
+    return found if isinstance(found, str) else ""
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection is gone, so that a read may be tried again on another one."""
+    if isinstance(error, (ConnectionError, OSError)) and not isinstance(error, TimeoutError):
+        return True
+    name = type(error).__name__
+    if name in ("ConnectionDoesNotExistError", "InternalClientError"):
+        return True
+    if name == "InterfaceError":
+        return "closed" in str(error) or "connection" in str(error)
+    return state_of(error).startswith(_LOST)
+
+
+def is_again(error: BaseException) -> bool:
+    """Whether the whole group may simply be tried again: it lost against others, or a prepared statement is out of date."""
+    return state_of(error) in _AGAIN or type(error).__name__ in ("InvalidCachedStatementError", "OutdatedSchemaCacheError")
+
+
+def translate(error: BaseException, where: str = "") -> TreestoreError:
+    """The error of ours that tells what a driver's error means, on one line; ``where`` is the address without secrets.
+
+    An error of ours is given back as it is.
+    """
+    if isinstance(error, TreestoreError):
+        return error
+    state = state_of(error)
+    kind, meaning = _meaning(error, state)
+    detail = " ".join(str(error).split())
+    detail = re.sub(r"(?i)(password=)\S+", r"\1***", detail)
+    told = f" ({detail}{f', SQLSTATE {state}' if state else ''})" if detail else ""
+    return kind(f"{where}: {meaning}{told}" if where else f"{meaning}{told}")
+
+
+def _meaning(error: BaseException, state: str) -> tuple[type[TreestoreError], str]:
+    for length in (5, 3, 2):
+        if state[:length] in _BY_STATE and state:
+            return _BY_STATE[state[:length]]
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+        return Timeout, "PostgreSQL did not answer in time"
+    if isinstance(error, OSError):
+        return Unavailable, "PostgreSQL can't be reached"
+    if is_lost(error):
+        return Unavailable, "the connection to PostgreSQL was lost"
+    if type(error).__name__ == "InterfaceError" and "pool is clos" in str(error):
+        return Closed, "the store is closed"
+    return Unavailable, f"PostgreSQL refused ({type(error).__name__})"

@@ -1,0 +1,1 @@
+"""All SQL of the relational store, as SQLAlchemy expressions that are compiled once; see :mod:`.statement`."""

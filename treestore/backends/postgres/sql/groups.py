@@ -1,0 +1,102 @@
+"""SQL that write groups consist of, besides that on plain tables."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Integer,
+    LargeBinary,
+    Text,
+    and_,
+    bindparam,
+    column,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from treestore.backends.postgres.sql.statement import ONE, POLICY, Statement, integer, of_version, text_
+from treestore.backends.postgres.tables import CONTENT, GROUPS, METADATA, NODES, POLICIES, POSTINGS
+
+
+@cache
+def lock() -> Statement:
+    """Lock the rows of policies, in the order given, until the transaction ends; where there is none, it is made."""
+    asked = func.unnest(bindparam("policy_ids", type_=ARRAY(Text))).table_valued(column("policy_id", Text), name="asked")
+    new = upsert(POLICIES).from_select(
+        ("policy_id", "changes"), select(asked.render_derived().c.policy_id, ONE).order_by(ONE)
+    )
+    counted = new.on_conflict_do_update(index_elements=["policy_id"], set_={"changes": POLICIES.c.changes + ONE})
+    return Statement(counted)
+
+
+LOCK_ALL = f"LOCK TABLE {POLICIES.name} IN EXCLUSIVE MODE"
+"""Keep all writers out, for a group that is about all policies. Only for these: everyone waits."""
+
+
+@cache
+def remember() -> Statement:
+    """Note a group under a policy; no row if it is there already. Others of the policy are forgotten that have an id below
+    ``oldest`` and were applied more than an hour ago by the server's clock."""
+    now = func.timezone(literal_column("'utc'", Text), func.now(), type_=TIMESTAMP(timezone=False))
+    hour: ColumnElement[Any] = literal_column("INTERVAL '1 hour'")
+    old = (
+        delete(GROUPS)
+        .where(
+            GROUPS.c.policy_id == POLICY,
+            GROUPS.c.group_id < bindparam("oldest", type_=LargeBinary),
+            GROUPS.c.applied_at < now - hour,
+            GROUPS.c.group_id != bindparam("group_id", type_=LargeBinary),
+        )
+        .cte("forgotten")
+    )
+    new = upsert(GROUPS).values(policy_id=POLICY, group_id=bindparam("group_id", type_=LargeBinary), applied_at=now)
+    return Statement(new.on_conflict_do_nothing().returning(ONE).add_cte(old))
+
+
+@cache
+def drop_content() -> Statement:
+    """Delete all that is kept of a version beside its own row."""
+    first, *others = [delete(table).where(of_version(table)) for table in CONTENT]
+    return Statement(first.add_cte(*[other.cte(f"others_{i}") for i, other in enumerate(others)]))
+
+
+@cache
+def insert_row(name: str, columns: tuple[str, ...]) -> Statement:
+    """Insert one row of a table. Parameters are named by the columns."""
+    table = METADATA.tables[name]
+    return Statement(insert(table).values({column: bindparam(column, type_=table.c[column].type) for column in columns}))
+
+
+@cache
+def amend_node(columns: tuple[str, ...]) -> Statement:
+    """Replace columns of the node at an ordinal. Parameters are named by the columns."""
+    changed = {name: bindparam(name, type_=NODES.c[name].type) for name in columns}
+    at = NODES.c.ordinal == bindparam("at_ordinal", type_=Integer)
+    return Statement(update(NODES).where(of_version(NODES), at).values(changed))
+
+
+@cache
+def put_kept(name: str) -> Statement:
+    """Insert or replace a row of one of our tables by its primary key. Parameters are named by the columns."""
+    table = METADATA.tables[name]
+    key = [found.name for found in table.primary_key.columns]
+    new = upsert(table).values({found.name: bindparam(found.name, type_=found.type) for found in table.columns})
+    rest = {found.name: new.excluded[found.name] for found in table.columns if found.name not in key}
+    return Statement(new.on_conflict_do_update(index_elements=key, set_=rest))
+
+
+@cache
+def remove_posting_row() -> Statement:
+    """Delete a row of postings."""
+    row = and_(of_version(POSTINGS), POSTINGS.c.segment == integer("segment"), POSTINGS.c.term == text_("term"))
+    return Statement(delete(POSTINGS).where(row))

@@ -1,0 +1,59 @@
+"""SQL about the whole store."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from functools import cache
+
+from sqlalchemy import Text, collate, distinct, func, literal_column, select, tuple_, union_all
+
+from treestore.backends.postgres.sql.statement import Statement
+from treestore.backends.postgres.tables import CONTENT, METADATA, VERSIONS
+
+
+@cache
+def counts() -> Statement:
+    """Policies, versions and nodes that are not deleted, and tombstones."""
+    live = VERSIONS.c.deleted_at.is_(None)
+    return Statement(
+        select(
+            func.count(distinct(VERSIONS.c.policy_id)).filter(live).label("documents"),
+            func.count().filter(live).label("versions"),
+            func.coalesce(func.sum(VERSIONS.c.node_count).filter(live), literal_column("0")).label("nodes"),
+            func.count().filter(VERSIONS.c.deleted_at.is_not(None)).label("tombstones"),
+        )
+    )
+
+
+@cache
+def size() -> Statement:
+    """The bytes that our tables take, with their indexes."""
+    sizes = [func.pg_total_relation_size(literal_column(f"'{table.name}'")) for table in METADATA.sorted_tables]
+    return Statement(select(functools.reduce(operator.add, sizes)))
+
+
+@cache
+def analyzers() -> Statement:
+    """How many versions have postings of each version of the analyzer."""
+    by = VERSIONS.c.analyzer
+    return Statement(select(by, func.count()).where(by != literal_column("''"), VERSIONS.c.deleted_at.is_(None)).group_by(by))
+
+
+@cache
+def version_keys() -> Statement:
+    """The keys of all versions, tombstones too, in order."""
+    key = (VERSIONS.c.policy_id, VERSIONS.c.version_id)
+    return Statement(select(*key).order_by(*[collate(each, "C") for each in key]))
+
+
+@cache
+def strays() -> Statement:
+    """What is kept of versions that are not there: the table, the version and how many rows."""
+    found = []
+    for table in CONTENT:
+        owner = (table.c.policy_id, table.c.version_id)
+        known = select(VERSIONS.c.policy_id, VERSIONS.c.version_id)
+        what = select(literal_column(f"'{table.name}'", Text).label("name"), *owner, func.count().label("rows"))
+        found.append(what.where(tuple_(*owner).not_in(known)).group_by(*owner))
+    return Statement(union_all(*found))
