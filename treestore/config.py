@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -24,6 +25,12 @@ MAX_MEGABYTES = 1 << 20
 MAX_SECONDS = 10 * 366 * 86_400.0
 """Ten years. A greater number is a slip, such as milliseconds given for seconds."""
 
+MAX_STATEMENT_SECONDS = 2_147_483.0
+"""25 days. PostgreSQL counts a statement's time in milliseconds, in 32 bits."""
+
+MAX_POOL_SIZE = 1000
+"""Far above what a PostgreSQL server takes from one process."""
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be set about a store.
@@ -31,6 +38,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ``cache_size_mb`` bounds the memory for decoded pages, ``wal_file_size_mb`` is the size at which the log goes on in a new
     file, ``checkpoint_interval_seconds`` the longest time between checkpoints, ``snapshot_max_age_seconds`` the age at which
     a snapshot is closed, so that a forgotten one can't pin old pages for ever.
+
+    Of PostgreSQL: ``pool_size`` is the greatest number of connections, ``pool_timeout_seconds`` how long a verb waits for a
+    free one, ``connect_timeout_seconds`` how long making one may take, ``statement_timeout_seconds`` how long one statement.
+    ``pgbouncer`` says that the address leads to a PgBouncer, in transaction mode. A parameter of the URL goes before these.
 
     Raises InvalidInput where a value breaks its rule, named by the variable that sets it.
     """
@@ -40,6 +51,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_interval_seconds: float = 600.0
     wal_file_size_mb: int = 100
     snapshot_max_age_seconds: float = 3600.0
+    pool_size: int = 10
+    pool_timeout_seconds: float = 10.0
+    connect_timeout_seconds: float = 5.0
+    statement_timeout_seconds: float = 60.0
+    pgbouncer: bool = False
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -51,6 +67,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         environ = os.environ if environ is None else environ
         given = {name: environ[variable(name)] for name in cls.__struct_fields__ if variable(name) in environ}
         return cls(**{name: _PARSERS[name](text, variable(name)) for name, text in given.items()})
+
+
+def parsed(name: str, text: str, where: str) -> Any:
+    """The value of the setting ``name`` as text gives it, elsewhere than in its variable: in ``where``, which errors name.
+
+    Raises InvalidInput.
+    """
+    value = _PARSERS[name](text, where)
+    _RULES[name](value, where)
+    return value
 
 
 Source = Literal["default", "environment", "unknown variable"]
@@ -75,7 +101,9 @@ def show(environ: Mapping[str, str] | None = None) -> list[Shown]:
     shown = []
     for name in settings.__struct_fields__:
         source: Source = "environment" if variable(name) in environ else "default"
-        shown.append(Shown(variable(name), masked(str(getattr(settings, name))), source))
+        value = getattr(settings, name)
+        text = str(value).lower() if isinstance(value, bool) else masked(str(value))
+        shown.append(Shown(variable(name), text, source))
     known = {entry.variable for entry in shown} | READ_ELSEWHERE
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     return shown + [Shown(name, "***", "unknown variable") for name in unknown]
@@ -90,14 +118,19 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-# Up to the last "@", whatever stands between: a password may hold any character, and masking too much is no harm.
-_PASSWORD = re.compile(r"(?P<before>[A-Za-z][A-Za-z0-9+.-]*://[^:/@\s]*:).*(?=@)", re.DOTALL)
-_PASSWORD_OPTION = re.compile(r"(?P<before>[?&;][^=&;]*password=)[^&;]*", re.IGNORECASE)
+# Up to the last "@", whatever stands between: a password may hold any character, a user's name an "@", and masking too much is
+# no harm. A folder's name is no secret.
+_PASSWORD = re.compile(r"(?P<before>(?!btree:|memory:)\b[A-Za-z][A-Za-z0-9+.-]*:/{0,2}[^:]*:).*(?=@)", re.DOTALL)
+_OPTION = re.compile(r"(?P<name>[?&;][^=&;]*)=[^&;]*")
 
 
-def masked(text: str) -> str:
-    """The text with the passwords of its URLs replaced by ``***``."""
-    return _PASSWORD_OPTION.sub(r"\g<before>***", _PASSWORD.sub(r"\g<before>***", text))
+def masked(url: str) -> str:
+    """The URL with its passwords replaced by ``***``."""
+    return _PASSWORD.sub(r"\g<before>***", _OPTION.sub(_masked_option, url))
+
+
+def _masked_option(found: re.Match[str]) -> str:
+    return f"{found['name']}=***" if unquote(found["name"]).lower().endswith("password") else found[0]
 
 
 def _parse_int(text: str, name: str) -> int:
@@ -113,9 +146,19 @@ def _parse_float(text: str, name: str) -> float:
         raise InvalidInput(f"must be a number of seconds, not {text[:40]!r}", field=name) from None
 
 
+def _parse_bool(text: str, name: str) -> bool:
+    match text.strip().lower():
+        case "true" | "1" | "yes" | "on":
+            return True
+        case "false" | "0" | "no" | "off":
+            return False
+    raise InvalidInput(f"must be true or false, not {text[:40]!r}", field=name)
+
+
 def _check_url(value: Any, name: str) -> None:
     if not isinstance(value, str) or not value.strip():
-        raise InvalidInput("must be the URL of a store, such as btree:///folder or memory://", field=name)
+        rule = "must be the URL of a store, such as btree:///folder, postgresql://user@host/database or memory://"
+        raise InvalidInput(rule, field=name)
 
 
 def _check_megabytes(value: Any, name: str) -> None:
@@ -132,12 +175,35 @@ def _check_seconds(value: Any, name: str) -> None:
         raise InvalidInput(f"must be above 0 and at most {MAX_SECONDS:.0f} seconds, not {value}", field=name)
 
 
+def _check_statement_seconds(value: Any, name: str) -> None:
+    _check_seconds(value, name)
+    if value > MAX_STATEMENT_SECONDS:
+        raise InvalidInput(f"must be at most {MAX_STATEMENT_SECONDS:.0f} seconds, not {value}", field=name)
+
+
+def _check_pool_size(value: Any, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInput(f"must be a whole number of connections, not {value!r}", field=name)
+    if not 1 <= value <= MAX_POOL_SIZE:
+        raise InvalidInput(f"must be from 1 to {MAX_POOL_SIZE} connections, not {value}", field=name)
+
+
+def _check_bool(value: Any, name: str) -> None:
+    if not isinstance(value, bool):
+        raise InvalidInput(f"must be True or False, not {value!r}", field=name)
+
+
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "url": lambda text, _: text,
     "cache_size_mb": _parse_int,
     "checkpoint_interval_seconds": _parse_float,
     "wal_file_size_mb": _parse_int,
     "snapshot_max_age_seconds": _parse_float,
+    "pool_size": _parse_int,
+    "pool_timeout_seconds": _parse_float,
+    "connect_timeout_seconds": _parse_float,
+    "statement_timeout_seconds": _parse_float,
+    "pgbouncer": _parse_bool,
 }
 
 _RULES: dict[str, Callable[[Any, str], None]] = {
@@ -146,4 +212,9 @@ _RULES: dict[str, Callable[[Any, str], None]] = {
     "checkpoint_interval_seconds": _check_seconds,
     "wal_file_size_mb": _check_megabytes,
     "snapshot_max_age_seconds": _check_seconds,
+    "pool_size": _check_pool_size,
+    "pool_timeout_seconds": _check_seconds,
+    "connect_timeout_seconds": _check_seconds,
+    "statement_timeout_seconds": _check_statement_seconds,
+    "pgbouncer": _check_bool,
 }
