@@ -11,12 +11,40 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
 
 PATIENCE_SECONDS = 10.0
 """Longer than the 5 s after which PostgreSQL itself kills those of its processes that do not end, as stopped ones."""
+
+
+class Guard:
+    """The owner's side: a guard of ``folder``, which goes with this process or when :meth:`release` is called."""
+
+    def __init__(self, folder: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__, folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,  # Ctrl-C is not for it
+        )
+
+    def watch(self, pid: int) -> None:
+        """Say which server now runs in the folder, 0 for none."""
+        assert self._process.stdin is not None
+        if not self._process.stdin.closed:
+            self._process.stdin.write(b"%d\n" % pid)
+            self._process.stdin.flush()
+
+    def release(self) -> None:
+        """Let it clear up, and wait until it has."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(2 * PATIENCE_SECONDS)
 
 
 def end(pid: int) -> None:

@@ -24,7 +24,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -37,8 +36,9 @@ from urllib.parse import quote, urlencode
 import psycopg
 from psycopg import sql
 
-from tests.postgres import guard, processes
+from tests.postgres import processes
 from tests.postgres.binaries import Installation, NoPostgres, copy_of_wheel, find, look_into, of_wheel
+from tests.postgres.guard import Guard
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -92,12 +92,10 @@ class Server:
             self.port = _free_port()
             self._settings["listen_addresses"] = "127.0.0.1"
         self._account = account()
-        self._folder = Path(tempfile.mkdtemp(prefix="treestore-pg-", dir=short_folder(self._account)))
-        self._guard = _start_guard(self._folder)
+        self._folder = own_folder(self._account)
+        self._guard = Guard(self.host)
         self._process: subprocess.Popen[bytes] | None = None
         try:
-            if self._account:
-                os.chown(self._folder, self._account.pw_uid, self._account.pw_gid)
             self.installation = self._reachable(installation or find())
             self._make_cluster()
             self.start()
@@ -165,7 +163,7 @@ class Server:
             command += ["-c", f"{name}={value}"]
         with (self._folder / "log").open("ab") as log:
             self._process = self._run(command, log)
-        self._tell_guard()
+        self._guard.watch(self._process.pid)
         self._wait_until_ready()
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
@@ -216,9 +214,7 @@ class Server:
         try:
             self.stop()
         finally:
-            assert self._guard.stdin is not None
-            self._guard.stdin.close()
-            self._guard.wait(STOP_SECONDS)
+            self._guard.release()
 
     def __enter__(self) -> Self:
         return self
@@ -253,17 +249,7 @@ class Server:
             raise Failed(f"initdb failed\n{self.log()[-2000:]}")
 
     def _run(self, command: list[str], log: Any) -> subprocess.Popen[bytes]:
-        """Start a program as the user who may, outside the terminal's reach: Ctrl-C is for pytest, which then stops it."""
-        return subprocess.Popen(
-            command,
-            cwd=self._folder,
-            env={"PATH": os.defpath, "LC_ALL": "C", "HOME": str(self._folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            **as_user(self._account),
-        )
+        return start_program(command, self._folder, log, self._account)
 
     def _wait_until_ready(self) -> None:
         """Until its lock file says so, as pg_ctl does: its last line is the state."""
@@ -281,13 +267,7 @@ class Server:
 
     def _ended(self) -> None:
         self._process = None
-        self._tell_guard()
-
-    def _tell_guard(self) -> None:
-        assert self._guard.stdin is not None
-        if not self._guard.stdin.closed:
-            self._guard.stdin.write(b"%d\n" % (self.pid or 0))
-            self._guard.stdin.flush()
+        self._guard.watch(0)
 
 
 def account() -> pwd.struct_passwd | None:
@@ -305,15 +285,37 @@ def as_user(owner: pwd.struct_passwd | None) -> dict[str, Any]:
     return {} if owner is None else {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
 
 
-def short_folder(owner: pwd.struct_passwd | None) -> str:
-    """A folder for temporary files that the user reaches, its path short enough for sockets and plain enough for settings."""
+def start_program(
+    command: list[str], folder: Path, log: Any, owner: pwd.struct_passwd | None, **environ: str
+) -> subprocess.Popen[bytes]:
+    """Start a program in a folder as this user, out of the terminal's reach: Ctrl-C is for pytest, which then stops it."""
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env={"PATH": os.defpath, "LC_ALL": "C", "HOME": str(folder), **environ},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        **as_user(owner),
+    )
+
+
+def own_folder(owner: pwd.struct_passwd | None) -> Path:
+    """A new folder for a server that nobody else can enter. Raises NoPostgres where there is no place for it.
+
+    Its path is short enough for sockets and plain enough for settings, and the server's user reaches it.
+    """
     for path in map(os.path.realpath, (tempfile.gettempdir(), "/tmp", "/var/tmp")):
         short = len(os.fsencode(path)) + len("/treestore-pg-12345678/.s.PGSQL.65535.lock") <= SOCKET_LENGTH
         plain = re.fullmatch(r"[\w./+@-]+", path, re.ASCII)
         way = (Path(path), *Path(path).parents)
         reached = owner is None or all(folder.stat().st_mode & 0o001 for folder in way)
         if short and plain and reached and os.access(path, os.W_OK | os.X_OK):
-            return path
+            folder = Path(tempfile.mkdtemp(prefix="treestore-pg-", dir=path))
+            if owner is not None:
+                os.chown(folder, owner.pw_uid, owner.pw_gid)
+            return folder
     raise NoPostgres("no folder for a test's PostgreSQL: TMPDIR, /tmp and /var/tmp can't be used; set TMPDIR to a short path")
 
 
@@ -325,17 +327,6 @@ def _runs(installation: Installation, owner: pwd.struct_passwd) -> bool:
     except (OSError, subprocess.CalledProcessError):
         return False
     return look_into(installation.folder) is not None
-
-
-def _start_guard(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", guard.__file__, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-    )
 
 
 def _send(pids: list[int], number: signal.Signals) -> None:
