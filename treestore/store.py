@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Never, Protocol, TypeVar, overload
 
 from treestore.backends.protocol import Backend, SyncBackend
 from treestore.config import Settings, masked
@@ -22,6 +22,9 @@ from treestore.repositories.documents import Documents
 from treestore.repositories.plan import AsyncDriver, Clock, D, Plan, Repository, SyncDriver, ask, verb
 from treestore.repositories.versions import Versions
 from treestore.trees import rules
+
+if TYPE_CHECKING:
+    from treestore.backends.postgres.backend import PostgresBackend
 
 
 class _Closable(Protocol):
@@ -158,7 +161,6 @@ class TreeStore(_Opened[D]):
         """Rewrite the store without its free space. Returns the number of bytes given back."""
         return (yield from ask(Compact()))
 
-
     def holds(self, path: str | os.PathLike[str]) -> bool:
         """Whether a path is the store's folder or lies in it: nothing but the store may write there."""
         return self.folder is not None and os.path.commonpath([self.folder, os.path.realpath(path)]) == self.folder
@@ -181,26 +183,30 @@ def open(  # noqa: A001 - the name that a module of stores should have, as in gz
 ) -> Opening[AsyncTreeStore]:
     """Open a store under asyncio: ``async with treestore.open(url) as store``, or ``store = await treestore.open(url)``.
 
-    ``url``: ``btree:///relative/folder``, ``btree:////absolute/folder`` (a path as it is, nothing in it is decoded) or
-    ``memory://`` (new and empty each time); ``None``: what ``settings`` say. ``settings=None``: what the environment says.
-    ``clock`` gives the present moment (naive means UTC), by default the machine's. ``create=False`` refuses a folder that
-    holds no store yet.
+    ``url``: ``btree:///relative/folder``, ``btree:////absolute/folder`` (a path as it is, nothing in it is decoded),
+    ``postgresql://user:password@host:port/database`` (see :mod:`treestore.backends.postgres.address`; needs the extra
+    ``treestore[postgres]``) or ``memory://`` (new and empty each time); ``None``: what ``settings`` say. ``settings=None``:
+    what the environment says. ``clock`` gives the present moment (naive means UTC), by default the machine's.
+    ``create=False`` refuses a folder, or a database, that holds no store yet.
 
-    Opening raises InvalidInput for a wrong URL or setting, NoStore, NotAStore, MigrationError, Locked, Unavailable or
-    Corrupted.
+    Opening raises InvalidInput for a wrong URL or setting, NoStore, NotAStore, MigrationError, Locked, AccessDenied,
+    Unavailable, Timeout or Corrupted.
     """
-    chosen, place, now = _prepare(url, settings, clock)
+    place = _Place.of(url, settings, clock)
 
     async def start() -> AsyncTreeStore:
+        if place.postgres:
+            database = await place.postgres_backend().open(place.url, place.settings, create=create)
+            return TreeStore(AsyncDriver(database, place.clock))
         # Recovery may read a long log, so it has a thread of its own. If the caller is cancelled meanwhile, the store is
         # closed as soon as it is open: nobody else could, and it would hold its lock for ever.
-        opening = asyncio.ensure_future(asyncio.to_thread(_backend, place, chosen, now, create))
+        opening = asyncio.ensure_future(asyncio.to_thread(place.open, create))
         try:
             backend = await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_close_unclaimed)
             raise
-        return TreeStore(AsyncDriver(backend, now), place)
+        return TreeStore(AsyncDriver(backend, place.clock), place.folder)
 
     return Opening(start)
 
@@ -209,49 +215,68 @@ def open_sync(
     url: str | None = None, *, settings: Settings | None = None, clock: Clock | None = None, create: bool = True
 ) -> SyncTreeStore:
     """Open a store for callers without an event loop: a context manager, or close it yourself. As :func:`open`."""
-    chosen, place, now = _prepare(url, settings, clock)
-    return TreeStore(SyncDriver(_backend(place, chosen, now, create), now), place)
+    place = _Place.of(url, settings, clock)
+    return TreeStore(SyncDriver(place.open(create), place.clock), place.folder)
 
 
 class _BothFaces(Backend, SyncBackend, Protocol):
     """A backend with an asynchronous and a synchronous face."""
 
 
-def _prepare(url: str | None, settings: Settings | None, clock: Clock | None) -> tuple[Settings, str | None, Clock]:
-    """The settings, the folder that the URL names (None: in memory) and the clock."""
-    if not isinstance(settings, Settings | None):
-        raise InvalidInput(f"must be treestore.Settings(...), not {rules.shown(settings)}", field="settings")
-    chosen = Settings.from_environment() if settings is None else settings
-    place = _folder(chosen.url if url is None else url)
-    return chosen, place, utc_now if clock is None else _checked_clock(clock)
+class _Place(NamedTuple):
+    """A store that is to be opened: its URL and, for one in a folder, that; ``postgres`` for one in a database."""
+
+    url: str
+    folder: str | None
+    postgres: bool
+    settings: Settings
+    clock: Clock
+
+    @classmethod
+    def of(cls, url: str | None, settings: Settings | None, clock: Clock | None) -> _Place:
+        """What the arguments of opening mean. Raises InvalidInput."""
+        if not isinstance(settings, Settings | None):
+            raise InvalidInput(f"must be treestore.Settings(...), not {rules.shown(settings)}", field="settings")
+        chosen = Settings.from_environment() if settings is None else settings
+        now = utc_now if clock is None else _checked_clock(clock)
+        where = chosen.url if url is None else url
+        if not isinstance(where, str):
+            raise InvalidInput(f"must be a string, not {rules.shown(where)}", field="url")
+        rules.check_text(where, "url")
+        scheme, separator, rest = where.partition("://")
+        if scheme == "memory" and separator and not rest:
+            return cls(where, None, False, chosen, now)
+        if scheme == "btree" and rest.startswith("/") and len(rest) > 1:
+            return cls(where, rest[1:], False, chosen, now)
+        if separator and scheme.partition("+")[0] in ("postgresql", "postgres"):
+            return cls(where, None, True, chosen, now)
+        supported = "btree:///relative/folder, btree:////absolute/folder, postgresql://user@host/database and memory://"
+        raise InvalidInput(f"is {rules.shown(masked(where))}; supported are {supported}", field="url")
+
+    def open(self, create: bool) -> _BothFaces:
+        """The backend, open."""
+        if self.postgres:
+            return self.postgres_backend().open_now(self.url, self.settings, create=create)
+        if self.folder is None:
+            from treestore.backends.memory.backend import MemoryBackend
+
+            return MemoryBackend(self.settings)
+        from treestore.backends.btree.backend import BtreeBackend
+
+        return BtreeBackend.open(self.folder, self.settings, self.clock, create=create)
+
+    def postgres_backend(self) -> type[PostgresBackend]:
+        """The class of stores in a database. Raises InvalidInput where the extra is not installed."""
+        try:
+            from treestore.backends.postgres.backend import PostgresBackend
+        except ImportError as error:
+            missing = f"PostgreSQL needs packages that are not installed ({error.name}): pip install 'treestore[postgres]'"
+            raise InvalidInput(missing, field="url") from error
+        return PostgresBackend
 
 
 def _checked_clock(clock: Clock) -> Clock:
     return lambda: rules.as_fact_time(clock(), "clock")
-
-
-def _folder(url: object) -> str | None:
-    """The folder that a URL names; None for a store in memory."""
-    if not isinstance(url, str):
-        raise InvalidInput(f"must be a string, not {rules.shown(url)}", field="url")
-    rules.check_text(url, "url")
-    scheme, separator, rest = url.partition("://")
-    if scheme == "memory" and separator and not rest:
-        return None
-    if scheme == "btree" and rest.startswith("/") and len(rest) > 1:
-        return rest[1:]
-    rule = f"is {rules.shown(masked(url))}; supported are btree:///relative/folder, btree:////absolute/folder and memory://"
-    raise InvalidInput(rule, field="url")
-
-
-def _backend(folder: str | None, settings: Settings, clock: Clock, create: bool) -> _BothFaces:
-    if folder is None:
-        from treestore.backends.memory.backend import MemoryBackend
-
-        return MemoryBackend(settings)
-    from treestore.backends.btree.backend import BtreeBackend
-
-    return BtreeBackend.open(folder, settings, clock, create=create)
 
 
 def _close_unclaimed(opening: asyncio.Future[_BothFaces]) -> None:

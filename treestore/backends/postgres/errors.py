@@ -73,6 +73,11 @@ def is_again(error: BaseException) -> bool:
     return state_of(error) in _AGAIN or type(error).__name__ in ("InvalidCachedStatementError", "OutdatedSchemaCacheError")
 
 
+def lacks_copy(error: BaseException) -> bool:
+    """Whether the server says that it has no COPY, or not here."""
+    return state_of(error) == "0A000" and "copy" in str(error).lower()
+
+
 def translate(error: BaseException, where: str = "") -> TreestoreError:
     """The error of ours that tells what a driver's error means, on one line; ``where`` is the address without secrets.
 

@@ -44,6 +44,9 @@ REVISIONS = ("0001",)
 VERSION_TABLE = "treestore_alembic_version"
 """Where Alembic notes the revision of our tables: a table of our own, as the service's history has its own."""
 
+TITLES_LENGTH = 500
+"""The length of ``policy_nodes.section_path``: the titles from the root down, cut off there."""
+
 METADATA = MetaData()
 
 _KEYS = frozenset({"policy_id", "version_id", "node_id", "parent_id", "term"})

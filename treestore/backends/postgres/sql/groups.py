@@ -13,6 +13,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    cast,
     column,
     delete,
     func,
@@ -25,7 +26,7 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from treestore.backends.postgres.sql.statement import ONE, POLICY, Statement, integer, of_version, text_
-from treestore.backends.postgres.tables import CONTENT, GROUPS, METADATA, NODES, POLICIES, POSTINGS
+from treestore.backends.postgres.tables import CONTENT, GROUPS, METADATA, NODES, POLICIES, POSTINGS, TITLES_LENGTH
 
 
 @cache
@@ -86,6 +87,34 @@ def amend_node(columns: tuple[str, ...]) -> Statement:
 
 
 @cache
+def titles_of() -> Statement:
+    """The path of titles of the node at an ordinal."""
+    return Statement(select(NODES.c.section_path).where(of_version(NODES), NODES.c.ordinal == integer("ordinal")))
+
+
+@cache
+def retitle() -> Statement:
+    """Give the node at an ordinal the path of titles ``titles``, and those below it the paths that follow."""
+    c = NODES.c
+    begin = of_version(NODES), c.ordinal == integer("ordinal")
+    walk = select(c.id, c.version_id, c.node_id, c.ordinal, cast(text_("titles"), Text).label("titles")).where(*begin)
+    above = walk.cte("walk", recursive=True)
+    below = NODES.alias("below").c
+    between = literal_column("' > '", Text)
+    titles = func.left(above.c.titles + between + below.title, literal_column(str(TITLES_LENGTH)))
+    step = select(below.id, below.version_id, below.node_id, below.ordinal, titles).where(
+        below.policy_id == POLICY,
+        below.version_id == above.c.version_id,
+        below.parent_id == above.c.node_id,
+        below.parent_ordinal == above.c.ordinal,
+        below.ordinal > above.c.ordinal,
+    )
+    walked = above.union_all(step)
+    there = c.policy_id == POLICY, c.id == walked.c.id, c.section_path != walked.c.titles
+    return Statement(update(NODES).where(*there).values(section_path=walked.c.titles))
+
+
+@cache
 def put_kept(name: str) -> Statement:
     """Insert or replace a row of one of our tables by its primary key. Parameters are named by the columns."""
     table = METADATA.tables[name]
@@ -100,3 +129,8 @@ def remove_posting_row() -> Statement:
     """Delete a row of postings."""
     row = and_(of_version(POSTINGS), POSTINGS.c.segment == integer("segment"), POSTINGS.c.term == text_("term"))
     return Statement(delete(POSTINGS).where(row))
+
+
+def statement_timeout(milliseconds: int) -> str:
+    """The command that bounds the time of each statement of the transaction."""
+    return f"SET LOCAL statement_timeout = {milliseconds}"

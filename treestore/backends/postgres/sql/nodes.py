@@ -35,7 +35,8 @@ def nodes(weight: type[Outline], meaning: How, *, one: bool) -> Statement:
 def nodes_at(weight: type[Outline]) -> Statement:
     """The nodes of a version at the given ordinals, in document order."""
     there = NODES.c.ordinal == any_(bindparam("ordinals", type_=ARRAY(Integer)))
-    return Statement(select(*columns_of(catalog.NODES, NODES, weight)).where(of_version(NODES), there).order_by(NODES.c.ordinal))
+    found = select(*columns_of(catalog.NODES, NODES, weight)).where(of_version(NODES), there)
+    return Statement(found.order_by(NODES.c.ordinal))
 
 
 @cache
@@ -108,6 +109,13 @@ def _walked(weight: type[Outline], walk: CTE) -> Select[Any]:
     """The nodes of a walk, in document order."""
     there = and_(NODES.c.policy_id == POLICY, NODES.c.id == walk.c.id)
     return select(*columns_of(catalog.NODES, NODES, weight)).join_from(walk, NODES, there).order_by(NODES.c.ordinal)
+
+
+@cache
+def with_relational() -> Statement:
+    """All nodes of a version in document order, each with the columns that follow from it for the reasoning-service."""
+    columns = (*columns_of(catalog.NODES, NODES), NODES.c.content_hash, NODES.c.section_path)
+    return Statement(select(*columns).where(of_version(NODES)).order_by(NODES.c.ordinal))
 
 
 @cache

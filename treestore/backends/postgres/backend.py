@@ -1,0 +1,377 @@
+"""The relational store: PostgreSQL behind the protocol of operations and write groups.
+
+A read of one statement is sent as it is; others run in a read-only transaction that sees one moment. A write group is one
+transaction (:mod:`.writes`). What lost against others by no fault of its own (serialization failures, deadlocks) is tried
+again, whole. A read is also tried again when its connection was lost; a write is not, as it may have been applied: its sender
+knows its id and can send it again, and it is applied once.
+
+Both faces are here. The synchronous one runs in an event loop of its own, in one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+import stamina
+
+from treestore.backends.postgres.address import Address, parse
+from treestore.backends.postgres.checking import check_store
+from treestore.backends.postgres.errors import is_again, is_lost, lacks_copy, translate
+from treestore.backends.postgres.pools import LoopThread, Pools
+from treestore.backends.postgres.reads import answer, quick
+from treestore.backends.postgres.schema import prepare_schema
+from treestore.backends.postgres.session import Session
+from treestore.backends.postgres.sql import groups, whole
+from treestore.backends.postgres.writes import apply
+from treestore.config import Settings
+from treestore.errors import Closed, OutcomeUnknown, TreestoreError, Unavailable
+from treestore.operations import Applied, Backup, Check, Compact, Operation, Stats, WriteGroup
+from treestore.search.query import say_stale
+
+R = TypeVar("R")
+
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
+ATTEMPTS = 10
+"""So often a group is tried that loses against others, or a read whose connection is lost."""
+
+
+async def _again(retryable: Callable[[BaseException], bool], attempt: Callable[[], Awaitable[R]]) -> R:
+    """The result of an attempt; of later ones, with pauses that grow and vary, as long as the error says that this helps."""
+    try:
+        return await attempt()  # by far most end here, without the cost of what follows
+    except DRIVER_ERRORS as error:
+        if not retryable(error):
+            raise
+    async for trial in stamina.retry_context(
+        on=lambda error: isinstance(error, DRIVER_ERRORS) and retryable(error),
+        attempts=ATTEMPTS - 1,
+        timeout=None,
+        wait_initial=0.01,
+        wait_max=0.5,
+        wait_jitter=0.05,
+    ):
+        with trial:
+            return await attempt()
+    raise AssertionError("stamina gives up by raising")
+
+
+class _Reader:
+    """What a store and its snapshots have in common: the synchronous face over the asynchronous one."""
+
+    def __init__(self, loop: LoopThread) -> None:
+        self._loop = loop
+
+    async def read(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Answer several operations at one moment."""
+        raise NotImplementedError
+
+    async def read_one(self, operation: Operation[R]) -> R:
+        """Answer one operation. Raises NotFound, Corrupted, Unavailable, Timeout or Closed."""
+        [found] = await self.read([operation])
+        answered: R = found
+        return answered
+
+    async def close(self) -> None:
+        """Let go of what is held."""
+        raise NotImplementedError
+
+    def read_one_now(self, operation: Operation[R]) -> R:
+        """As :meth:`read_one`."""
+        return self._loop.run(self.read_one(operation))
+
+    def read_now(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """As :meth:`read`."""
+        return self._loop.run(self.read(operations))
+
+    def close_now(self) -> None:
+        """As :meth:`close`."""
+        self._loop.run(self.close())
+
+
+class PostgresSnapshot(_Reader):
+    """A transaction that sees one moment, on a connection of its own, until it is closed or too old."""
+
+    def __init__(self, backend: PostgresBackend, connection: Any, transaction: Any, max_age_seconds: float) -> None:
+        super().__init__(backend._loop)
+        self._backend = backend
+        self._connection = connection
+        self._transaction = transaction
+        self._turn = asyncio.Lock()
+        self._closed: str | None = None
+        self._home = loop = asyncio.get_running_loop()
+        self._expires = time.monotonic() + max_age_seconds
+        self._timer = loop.call_later(max_age_seconds, self._expire)
+        self._expiring: asyncio.Task[None] | None = None
+
+    def _expire(self) -> None:
+        self._expiring = asyncio.get_running_loop().create_task(self._end(_TOO_OLD))
+
+    async def read(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Answer operations at the snapshot's moment."""
+        return await self._at_home(self._read(operations))
+
+    async def _at_home(self, waiting: Coroutine[Any, Any, R]) -> R:
+        """The result of a coroutine that runs under the loop that the connection belongs to."""
+        if asyncio.get_running_loop() is self._home:
+            return await waiting
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(waiting, self._home))
+
+    async def _read(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        async with self._turn:
+            self._backend._pools.check_open()
+            if self._closed is None and time.monotonic() >= self._expires:
+                raise Closed(_TOO_OLD)
+            if self._closed is not None:
+                raise Closed(self._closed)
+            session = Session(self._connection)
+            try:
+                return [await answer(session, operation) for operation in operations]
+            except DRIVER_ERRORS as error:
+                raise self._backend._told(error) from error
+
+    async def close(self) -> None:
+        """End the transaction. May be called again."""
+        await self._at_home(self._end("the snapshot is closed"))
+
+    async def _end(self, reason: str) -> None:
+        async with self._turn:
+            if self._closed is not None:
+                return
+            self._closed = reason
+            self._timer.cancel()
+            self._backend._snapshots.discard(self)
+            with suppress(*DRIVER_ERRORS):
+                await self._transaction.rollback()
+            with suppress(*DRIVER_ERRORS):
+                await self._backend._pools.release(self._connection)
+
+
+_TOO_OLD = "the snapshot reached its maximum age and was closed; take a new one"
+
+
+class PostgresBackend(_Reader):
+    """An open relational store. Made by :meth:`open` or :meth:`open_now`; for any number of threads and event loops."""
+
+    def __init__(self, address: Address, settings: Settings) -> None:
+        super().__init__(LoopThread())
+        self._settings = settings
+        self._pools = Pools(address)
+        self._copies = True
+        self._snapshots: set[PostgresSnapshot] = set()
+
+    @classmethod
+    async def open(cls, url: str, settings: Settings, *, create: bool = True) -> PostgresBackend:
+        """Open the store in a database. Where it has no tables of ours yet they are made, unless ``create`` is false.
+
+        Raises InvalidInput for a URL that is none, NoStore, NotAStore, MigrationError, AccessDenied, Unavailable, Timeout.
+        """
+        backend = cls(parse(url, settings), settings)
+        try:
+            await backend._begin(create)
+        except BaseException:
+            await backend.close()
+            raise
+        return backend
+
+    @classmethod
+    def open_now(cls, url: str, settings: Settings, *, create: bool = True) -> PostgresBackend:
+        """As :meth:`open`."""
+        backend = cls(parse(url, settings), settings)
+        try:
+            backend._loop.run(backend._begin(create))
+        except BaseException:
+            backend.close_now()
+            raise
+        return backend
+
+    async def _begin(self, create: bool) -> None:
+        try:
+            connection = await self._pools.acquire()
+            try:
+                await prepare_schema(connection, self._pools.address, create)
+                say_stale(dict(await Session(connection).rows(whole.analyzers(), {})))
+            finally:
+                await self._release(connection)
+        except DRIVER_ERRORS as error:
+            raise self._told(error) from error
+
+    def _told(self, error: BaseException) -> TreestoreError:
+        return translate(error, self._pools.address.shown)
+
+    async def _release(self, connection: Any) -> None:
+        with suppress(*DRIVER_ERRORS):  # the pool throws a broken one away
+            await self._pools.release(connection)
+
+    # --- reading ---------------------------------------------------------------------------------------------------------
+
+    async def read_one(self, operation: Operation[R]) -> R:
+        """Answer one operation. Raises NotFound, Corrupted, Unavailable, Timeout or Closed."""
+        found: Any = None
+        if not self._pools.address.pgbouncer and not isinstance(operation, _WHOLE):
+            found = await self._quick(operation)
+        if found is None:
+            [found] = await self.read([operation])
+        answered: R = found
+        return answered
+
+    async def _quick(self, operation: Operation[Any]) -> Any:
+        """The answer to an operation, if one statement gives it."""
+
+        async def attempt() -> Any:
+            connection = await self._pools.acquire()
+            try:
+                return await quick(Session(connection), operation)
+            finally:
+                await self._release(connection)
+
+        try:
+            return await _again(_for_reads, attempt)
+        except DRIVER_ERRORS as error:
+            raise self._told(error) from error
+
+    async def read(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Answer several operations at one moment."""
+
+        async def attempt() -> list[Any]:
+            connection = await self._pools.acquire()
+            try:
+                transaction = await self._began(connection, isolation="repeatable_read", readonly=True)
+                try:
+                    session = Session(connection)
+                    return [await _answer(session, operation) for operation in operations]
+                finally:
+                    with suppress(*DRIVER_ERRORS):
+                        await transaction.rollback()
+            finally:
+                await self._release(connection)
+
+        try:
+            return await _again(_for_reads, attempt)
+        except DRIVER_ERRORS as error:
+            raise self._told(error) from error
+
+    async def _began(self, connection: Any, **how: Any) -> Any:
+        """A transaction. Behind PgBouncer each has to say for itself how long a statement may take."""
+        transaction = connection.transaction(**how)
+        await transaction.start()
+        if self._pools.address.pgbouncer:
+            await connection.execute(groups.statement_timeout(self._pools.address.statement_timeout_ms))
+        return transaction
+
+    async def snapshot(self) -> PostgresSnapshot:
+        """The present moment, as a reader of its own. It holds a connection."""
+
+        async def attempt() -> PostgresSnapshot:
+            connection = await self._pools.acquire()
+            try:
+                transaction = await self._began(connection, isolation="repeatable_read", readonly=True)
+                await connection.execute("SELECT 1")  # the first statement is what fixes the moment
+                return PostgresSnapshot(self, connection, transaction, self._settings.snapshot_max_age_seconds)
+            except BaseException:
+                await self._release(connection)
+                raise
+
+        try:
+            snapshot = await _again(_for_reads, attempt)
+        except DRIVER_ERRORS as error:
+            raise self._told(error) from error
+        self._snapshots.add(snapshot)
+        return snapshot
+
+    def snapshot_now(self) -> PostgresSnapshot:
+        """As :meth:`snapshot`."""
+        return self._loop.run(self.snapshot())
+
+    # --- writing ---------------------------------------------------------------------------------------------------------
+
+    async def write(self, group: WriteGroup) -> Applied:
+        """Apply a group; returns when it is durable. Raises Conflict, InvalidInput, NotFound, ReadOnly, Unavailable, Timeout
+        (not applied) or OutcomeUnknown."""
+
+        async def attempt() -> bool:
+            connection = await self._pools.acquire()
+            try:
+                return await self._write_once(connection, group)
+            finally:
+                await self._release(connection)
+
+        try:
+            applied = await _again(self._for_writes, attempt)
+        except DRIVER_ERRORS as error:
+            raise self._told(error) from error
+        return Applied(group.group_id, repeated=not applied)
+
+    async def _write_once(self, connection: Any, group: WriteGroup) -> bool:
+        transaction = await self._began(connection, isolation="read_committed")
+        try:
+            applied = await apply(Session(connection, copies=self._copies), group)
+        except BaseException:
+            with suppress(*DRIVER_ERRORS):
+                await transaction.rollback()
+            raise
+        try:
+            await transaction.commit()
+        except asyncpg.PostgresError as error:
+            if is_lost(error):
+                raise self._unknown(error) from error
+            raise  # the server says that it did not commit
+        except DRIVER_ERRORS as error:
+            raise self._unknown(error) from error
+        return applied
+
+    def _unknown(self, error: BaseException) -> OutcomeUnknown:
+        told = "the connection was lost while the group was committed; sent again with the same id it is applied once"
+        return OutcomeUnknown(f"{self._pools.address.shown}: {told} ({error})")
+
+    def _for_writes(self, error: BaseException) -> bool:
+        if lacks_copy(error) and self._copies:
+            self._copies = False
+            return True
+        return is_again(error)
+
+    def write_now(self, group: WriteGroup) -> Applied:
+        """As :meth:`write`."""
+        return self._loop.run(self.write(group))
+
+    # --- the end ---------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Wait for what is under way and close the connections. May be called again."""
+        for snapshot in self._snapshots.copy():
+            await snapshot.close()
+        await self._pools.close()
+
+    def close_now(self) -> None:
+        """As :meth:`close`; ends the thread besides."""
+        super().close_now()
+        self._loop.stop()
+
+
+def _for_reads(error: BaseException) -> bool:
+    return is_again(error) or is_lost(error)
+
+
+_WHOLE = (Check, Stats, Backup, Compact)
+"""Operations on the whole store, which a snapshot does not answer."""
+
+
+async def _answer(session: Session, operation: Operation[Any]) -> Any:
+    """The answer to an operation, those on the whole store too, in a transaction that sees one moment."""
+    match operation:
+        case Check():
+            return await check_store(session)
+        case Stats():
+            counted = await answer(session, operation)
+            return msgspec.structs.replace(counted, size_bytes=(await session.row(whole.size(), {}))[0])
+        case Backup():
+            raise Unavailable("PostgreSQL has tools of its own for copies: pg_dump, or pg_basebackup with its log")
+        case Compact():
+            return 0  # PostgreSQL takes its free space again by itself
+    return await answer(session, operation)

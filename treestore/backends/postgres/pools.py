@@ -1,0 +1,141 @@
+"""Connections: a pool for each event loop that uses a store, and a loop for callers that have none.
+
+A connection belongs to the loop that it was made under, so a store that is used under several has a pool for each, made when
+it is first needed. The pools are asyncpg's: SQLAlchemy's engine, which would run each statement through its own layers, takes
+two to five times as long for a small read (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import asyncpg
+
+from treestore.backends.postgres.address import Address
+from treestore.errors import Closed, Timeout, Unavailable
+
+R = TypeVar("R")
+
+GENERIC_PLANS = "SET plan_cache_mode = force_generic_plan"
+"""Every statement finds its rows by an index, whatever its arguments are. Planning it anew for each, as PostgreSQL does while
+it believes in better plans, takes longer than running it."""
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    """A connection that is given back as it is: nothing that the store does leaves a trace in the server's session."""
+
+    __slots__ = ()
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+async def _prepare(connection: Any) -> None:
+    with suppress(asyncpg.PostgresError):  # a server that does not know it plans as it likes
+        await connection.execute(GENERIC_PLANS)
+
+
+class Pools:
+    """The pools of one store. Any thread may use it."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._process = os.getpid()
+        self._closed = False
+
+    def check_open(self) -> None:
+        """Raise Closed if the store was closed, or opened before a fork."""
+        if self._process != os.getpid():
+            raise Closed("the store was opened by another process before a fork; open it in this one")
+        if self._closed:
+            raise Closed("the store is closed")
+
+    async def acquire(self) -> Any:
+        """A connection of this loop's pool. Raises Closed, Timeout where none is free in time, and errors of the driver."""
+        self.check_open()
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            pool = self._pools[loop] = self._make()
+            await pool  # does not suspend: nothing is connected yet
+        waiting = self.address.pool_timeout
+        try:
+            async with asyncio.timeout(waiting):  # the pool's own way makes a task for each
+                return await pool.acquire()
+        except TimeoutError as error:
+            if pool.get_size() < pool.get_max_size() or pool.get_idle_size():
+                raise
+            told = f"all {pool.get_max_size()} connections have been in use for {waiting:g} s"
+            raise Timeout(f"{told}; TREESTORE_POOL_SIZE allows more, and an open snapshot holds one") from error
+
+    def _make(self) -> Any:
+        arguments = self.address.asyncpg_arguments()
+        size = self.address.pool_size
+        init = None if self.address.pgbouncer else _prepare
+        return asyncpg.create_pool(
+            **arguments, min_size=0, max_size=size, connection_class=_Connection, init=init
+        )
+
+    async def release(self, connection: Any) -> None:
+        """Give a connection back; one that is broken is thrown away."""
+        pool = self._pools.get(asyncio.get_running_loop())
+        if pool is not None:
+            await pool.release(connection)
+
+    async def close(self) -> None:
+        """Wait until all connections were given back, and close them. Those of other loops that have ended are dropped."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        for loop, pool in list(self._pools.items()):
+            if loop is here:
+                await pool.close()
+            elif loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(pool.close(), loop))
+            else:
+                with suppress(Exception):
+                    pool.terminate()
+        self._pools.clear()
+
+
+class LoopThread:
+    """An event loop in a thread of its own, for callers without one. It begins with the first call."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._guard = threading.Lock()
+
+    def run(self, waiting: Coroutine[Any, Any, R]) -> R:
+        """The result of a coroutine that runs there. Whoever is interrupted meanwhile has it cancelled."""
+        future = asyncio.run_coroutine_threadsafe(waiting, self._running())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._guard:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="treestore-postgresql", daemon=True)
+                self._thread.start()
+            if threading.current_thread() is self._thread:
+                raise Unavailable("a call of the synchronous face from the store's own thread would wait for itself")
+            return self._loop
+
+    def stop(self) -> None:
+        """End the loop and its thread. The next call begins anew."""
+        with self._guard:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()

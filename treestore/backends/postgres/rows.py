@@ -1,0 +1,172 @@
+"""Records as rows of the relational tables, and back.
+
+A row's values stand in the order of the record's fields. JSON is text, times are without a zone and in UTC. ``None`` in a
+column that a record's field can't be (rows that other programs wrote lack ours) leaves the field's default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from treestore import catalog
+from treestore.backends.postgres.tables import TITLES_LENGTH
+from treestore.errors import Corrupted
+from treestore.records import Node, Outline, PageText
+
+T = TypeVar("T", bound=msgspec.Struct)
+N = TypeVar("N", Outline, Node)
+Row = Sequence[Any]
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC)
+
+
+def _as_json(value: Any) -> str:
+    return _encode_json(value).decode()
+
+
+class _Codec:
+    """How the fields of a record that are no plain values become those of its columns, and back."""
+
+    def __init__(self, table: catalog.Table, record: type[msgspec.Struct]) -> None:
+        hints = get_type_hints(record)
+        self.names = tuple(table.columns[name].name for name in record.__struct_fields__)
+        self.out: list[tuple[int, Callable[[Any], Any]]] = []
+        self.into: list[tuple[int, Callable[[Any], Any]]] = []
+        for at, name in enumerate(record.__struct_fields__):
+            kind = table.columns[name].kind
+            if kind == "json":
+                self.out.append((at, msgspec.json.Decoder(hints[name]).decode))
+                self.into.append((at, _as_json))
+            elif kind == "time":
+                self.out.append((at, _aware))
+                self.into.append((at, _naive))
+            elif kind == "bytes" and hints[name] is str:
+                self.out.append((at, bytes.decode))
+                self.into.append((at, str.encode))
+
+    def decoded(self, row: Row) -> list[Any]:
+        """The values of the fields. Raises Corrupted."""
+        values = list(row)
+        try:
+            for at, decode in self.out:
+                if values[at] is not None:
+                    values[at] = decode(values[at])
+        except (ValueError, RecursionError) as error:
+            raise Corrupted(f"a stored value of {self.names[at]} can't be decoded: {error}") from error
+        return values
+
+    def encoded(self, record: msgspec.Struct) -> list[Any]:
+        """The values of the columns."""
+        values = [getattr(record, name) for name in record.__struct_fields__]
+        for at, encode in self.into:
+            if values[at] is not None:
+                values[at] = encode(values[at])
+        return values
+
+
+_CODECS: dict[type[msgspec.Struct], _Codec] = {
+    **{record: _Codec(table, record) for record, table in catalog.TABLES.items()},
+    Outline: _Codec(catalog.NODES, Outline),
+}
+"""Made at import, as msgspec prepares a type at its first use, and two threads must not do that at once."""
+
+_LISTS: dict[type[msgspec.Struct], Any] = {Outline: list[Outline], Node: list[Node]}
+_SPECIAL = tuple(at for at, _ in _CODECS[Outline].out)
+for _list in _LISTS.values():
+    msgspec.convert([], _list)
+
+
+# --- out of the store ----------------------------------------------------------------------------------------------------
+
+
+def nodes(rows: Iterable[Row], weight: type[N]) -> list[N]:
+    """Nodes, in the order of their rows. Raises Corrupted."""
+    decoded = _CODECS[weight].decoded
+    metadata, extra, amended = _SPECIAL
+    plain = [
+        tuple(row) if row[metadata] is None and row[extra] is None and row[amended] is None else decoded(row) for row in rows
+    ]
+    try:
+        found: list[N] = msgspec.convert(plain, _LISTS[weight])
+    except msgspec.ValidationError as error:
+        raise Corrupted(f"a stored node is not one: {error}") from error
+    return found
+
+
+def record(row: Row, kind: type[T]) -> T:
+    """A record of a plain table, or a page text. Raises Corrupted."""
+    values = zip(kind.__struct_fields__, _CODECS[kind].decoded(row), strict=False)
+    try:
+        return kind(**{name: value for name, value in values if value is not None})
+    except TypeError as error:
+        raise Corrupted(f"a stored {kind.__name__} is not one: {error}") from error
+
+
+# --- into the store ------------------------------------------------------------------------------------------------------
+
+
+def columns(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The names of a record's columns, in the order of its fields."""
+    return _CODECS[kind].names
+
+
+def values(one: msgspec.Struct) -> dict[str, Any]:
+    """A record's values by the names of their columns."""
+    codec = _CODECS[type(one)]
+    return dict(zip(codec.names, codec.encoded(one), strict=True))
+
+
+NODE_COLUMNS = (*_CODECS[Node].names, "content_hash", "updated_at", "section_path")
+"""The columns of a row of :func:`node_rows`."""
+
+
+def node_rows(nodes: Iterable[Node], stamp: datetime) -> Iterator[Row]:
+    """Rows of a version's nodes, which are in document order, with the columns that the reasoning-service's code reads.
+
+    ``stamp`` is the moment of writing for nodes that were never amended.
+    """
+    above: list[str] = []
+    for node in nodes:
+        del above[node.depth :]
+        above.append(titles(above[-1] if above else None, node.title))
+        yield (*node_row(node, stamp), above[-1])
+
+
+def node_row(node: Node, stamp: datetime) -> Row:
+    """A node's row without its path of titles."""
+    row = _CODECS[Node].encoded(node)
+    return (*row, content_hash(node), _naive(node.updated_at or stamp))
+
+
+def titles(above: str | None, title: str) -> str:
+    """A node's path of titles, from that of the node above it; None for a root."""
+    return (title if above is None else f"{above} > {title}")[:TITLES_LENGTH]
+
+
+def content_hash(node: Node) -> str:
+    """What the reasoning-service keeps as ``content_hash``: SHA-256 of text, or else summary, or else title, in hex."""
+    if node.text and node.text_hash is not None:
+        return node.text_hash.hex()
+    return sha256((node.text or node.summary or node.title).encode()).hexdigest()
+
+
+PAGE_COLUMNS = ("policy_id", "version_id", "position", *_CODECS[PageText].names)
+
+
+def page_rows(policy_id: str, version_id: str, pages: Iterable[PageText]) -> Iterator[Row]:
+    """Rows of a version's page texts, in the order given."""
+    for position, page in enumerate(pages):
+        yield (policy_id, version_id, position, *_CODECS[PageText].encoded(page))

@@ -1,0 +1,61 @@
+"""Whether a database has the tables that this code works on, and making them where it has none."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+
+from treestore.backends.postgres.address import Address
+from treestore.backends.postgres.tables import REVISIONS, VERSION_TABLE, VERSIONS
+from treestore.errors import MigrationError, NoStore
+
+_REVISION = f"SELECT version_num FROM {VERSION_TABLE}"
+_ADOPTED = f"SELECT 1 FROM {VERSIONS.name} LIMIT 1"
+
+
+async def prepare_schema(connection: Any, address: Address, create: bool) -> None:
+    """Make sure that the tables are those of this code. In a database without any they are made, if ``create``.
+
+    Raises NoStore, MigrationError, and errors of the driver.
+    """
+    revision = await _revision(connection)
+    if revision is None:
+        if await _has_tables(connection):
+            raise MigrationError(
+                f"{address.shown}: there are tables named {VERSIONS.name} that treestore has not prepared yet; "
+                "'treestore db upgrade' does so"
+            )
+        if not create:
+            raise NoStore(f"{address.shown}: the database holds no store yet; 'treestore db upgrade' makes one")
+        from treestore.backends.postgres import migrations
+
+        await asyncio.to_thread(migrations.upgrade, address)
+        revision = await _revision(connection)
+    check_revision(revision, address.shown)
+
+
+def check_revision(revision: str | None, where: str) -> None:
+    """Raise MigrationError unless a schema has the revision of this code."""
+    if revision == REVISIONS[-1]:
+        return
+    if revision in REVISIONS:
+        raise MigrationError(f"{where}: the tables are of revision {revision}, older than this code; 'treestore db upgrade'")
+    raise MigrationError(f"{where}: the tables are of revision {revision}, newer than this code: use a newer treestore")
+
+
+async def _revision(connection: Any) -> str | None:
+    try:
+        found: str | None = await connection.fetchval(_REVISION)
+    except asyncpg.UndefinedTableError:
+        return None
+    return found
+
+
+async def _has_tables(connection: Any) -> bool:
+    try:
+        await connection.fetchval(_ADOPTED)
+    except asyncpg.UndefinedTableError:
+        return False
+    return True

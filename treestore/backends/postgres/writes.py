@@ -1,0 +1,237 @@
+"""Write groups applied in one transaction of a relational store.
+
+First the rows of all policies that a group is about are locked, in order. So groups on one policy follow each other, each
+sees all that those before it did, and no two wait for each other in a circle; groups on others run beside them. Then the
+group's id is noted, where a group that was applied before is found out; then come the expectations and the writes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from treestore.backends.postgres import rows
+from treestore.backends.postgres.reads import check_plain, get, key_values
+from treestore.backends.postgres.session import Session
+from treestore.backends.postgres.sql import groups, kept, nodes, records, versions
+from treestore.backends.postgres.tables import INTERVALS, LENGTHS, NODES, PAGE_TEXTS, POSTINGS
+from treestore.catalog import TABLES
+from treestore.errors import Conflict, Corrupted
+from treestore.operations import (
+    AmendNodes,
+    Delete,
+    DeleteRange,
+    DropVersion,
+    Expectation,
+    Put,
+    RangeEmpty,
+    ReplaceVersion,
+    TermChange,
+    Write,
+    WriteGroup,
+    check_amended,
+    unmet,
+)
+from treestore.records import Node, Outline, Version
+from treestore.search import postings
+from treestore.search.postings import SEGMENT_NODES, segment_size
+from treestore.trees import intervals, timeline
+
+BULK_ROWS = 2000
+"""Rows loaded by one statement: few enough that an event loop is not held for long, nor the time of a statement used up."""
+
+_KEPT_MILLISECONDS = 3_600_000
+
+
+async def apply(session: Session, group: WriteGroup) -> bool:
+    """Apply a group in the session's transaction. False: it had been applied before, and nothing was done.
+
+    Raises Conflict, InvalidInput, NotFound, and errors of the driver; the transaction is to be rolled back then.
+    """
+    policies = _policies(group)
+    if policies is None:
+        await session.command(groups.LOCK_ALL)
+    elif policies:
+        await session.run(groups.lock(), {"policy_ids": policies})
+    if not await _remember(session, policies[0] if policies else "", group.group_id):
+        return False
+    for expects in group.expects:
+        await _check(session, expects)
+    for write in group.writes:
+        await _write(session, write)
+    return True
+
+
+def _policies(group: WriteGroup) -> list[str] | None:
+    """The policies that a group is about, in order; None for all."""
+    found: set[str] = set()
+    for about in (*group.expects, *group.writes):
+        match about:
+            case Put(record):
+                key = TABLES[type(record)].key_of(record) if type(record) in TABLES else ("",)
+            case ReplaceVersion(version) | AmendNodes(version) | DropVersion(version):
+                key = (version.policy_id,)
+            case DeleteRange(_, prefix) | RangeEmpty(_, prefix):
+                key = prefix
+            case _:
+                key = about.key
+        if not key:
+            return None
+        found.add(key[0])
+    return sorted(found)
+
+
+async def _remember(session: Session, policy_id: str, group_id: bytes) -> bool:
+    """Note a group's id; False if it is there already. Ids are those of :func:`treestore.operations.new_group_id`, which
+    begin with the time, so the old ones are found by their ids."""
+    oldest = max(time.time_ns() // 1_000_000 - _KEPT_MILLISECONDS, 0) << 80
+    values = {"policy_id": policy_id, "group_id": group_id, "oldest": oldest.to_bytes(16, "big")}
+    return await session.row(groups.remember(), values) is not None
+
+
+async def _check(session: Session, expects: Expectation) -> None:
+    """Raise Conflict if an expectation does not hold."""
+    found: msgspec.Struct | None = None
+    some = False
+    if isinstance(expects, RangeEmpty):
+        check_plain(expects.record)
+        statement = records.any_under(expects.record, len(expects.prefix))
+        values = key_values(expects.record, TABLES[expects.record].key, expects.prefix)
+        some = await session.row(statement, values) is not None
+    else:
+        found = await get(session, expects.record, expects.key)
+    reason = unmet(expects, lambda *_: found, lambda *_: some)
+    if reason is not None:
+        raise Conflict(reason)
+
+
+async def _write(session: Session, write: Write) -> None:
+    match write:
+        case Put(record):
+            await _put(session, record)
+        case Delete(record, key):
+            await _delete(session, record, key)
+        case DeleteRange(record, prefix):
+            check_plain(record)
+            values = key_values(record, TABLES[record].key, prefix)
+            for row in await session.rows(records.keys_under(record, len(prefix)), values):
+                await _delete(session, record, tuple(row))
+        case ReplaceVersion(version):
+            await _put(session, version)
+            await session.run(groups.drop_content(), _owner(version))
+            await _load_content(session, write)
+        case AmendNodes(version):
+            await _amend(session, write)
+            await _put(session, version)
+        case DropVersion(version):
+            await _stored(session, version)
+            await session.run(groups.drop_content(), _owner(version))
+            await _put(session, version)
+
+
+def _owner(version: Version) -> dict[str, Any]:
+    return {"policy_id": version.policy_id, "version_id": version.version_id}
+
+
+async def _put(session: Session, record: msgspec.Struct) -> None:
+    check_plain(type(record))
+    await session.run(records.put(type(record)), rows.values(record))
+
+
+async def _delete(session: Session, record: type[msgspec.Struct], key: tuple[Any, ...]) -> None:
+    check_plain(record)
+    if record is Version:
+        await session.run(groups.drop_content(), dict(zip(TABLES[Version].key, key, strict=True)))
+    await session.run(records.remove(record), key_values(record, TABLES[record].key, key))
+
+
+async def _stored(session: Session, version: Version) -> Version:
+    """The row of a version that has content. Raises NotFound."""
+    found = await session.rows(versions.versions(), {"policy_id": version.policy_id})
+    return timeline.resolve(version.policy_id, [rows.record(row, Version) for row in found], version.version_id)
+
+
+# --- whole trees ---------------------------------------------------------------------------------------------------------
+
+
+async def _load_content(session: Session, write: ReplaceVersion) -> None:
+    """Add a version's nodes and what is kept beside them; nothing is there yet."""
+    version = write.version
+    owner = (version.policy_id, version.version_id)
+    await _load(session, NODES.name, rows.NODE_COLUMNS, rows.node_rows(write.nodes, version.updated_at))
+    await _load(session, PAGE_TEXTS.name, rows.PAGE_COLUMNS, rows.page_rows(*owner, write.pages))
+    segments = list(enumerate(write.segments))
+    names = ("policy_id", "version_id", "segment", "term", "packed")
+    packed = ((*owner, at, term, row) for at, segment in segments for term, row in segment.rows)
+    await _load(session, POSTINGS.name, names, packed)
+    lengths = ((*owner, at, segment.lengths) for at, segment in segments)
+    await _load(session, LENGTHS.name, ("policy_id", "version_id", "segment", "lengths"), lengths)
+    ranges = ((*owner, *row) for row in intervals.rows(write.nodes))
+    await _load(session, INTERVALS.name, ("policy_id", "version_id", "depth", "position", "packed"), ranges)
+
+
+async def _load(session: Session, table: str, columns: tuple[str, ...], found: Iterable[Sequence[Any]]) -> None:
+    for some in _cut(found):
+        await session.load(table, columns, some, groups.insert_row(table, columns))
+
+
+def _cut(found: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
+    waiting = iter(found)
+    while some := list(islice(waiting, BULK_ROWS)):
+        yield some
+
+
+# --- amending ------------------------------------------------------------------------------------------------------------
+
+_AMENDED = tuple(name for name in rows.NODE_COLUMNS if name not in ("policy_id", "version_id", "ordinal", "section_path"))
+_WITHOUT_TEXT = tuple(name for name in _AMENDED if name != "text")
+
+
+async def _amend(session: Session, write: AmendNodes) -> None:
+    version = await _stored(session, write.version)
+    owner = _owner(version)
+    ordinals = [node.ordinal for node in write.nodes if 0 <= node.ordinal < version.node_count]
+    found = rows.nodes(await session.rows(nodes.nodes_at(Outline), {**owner, "ordinals": ordinals}), Outline)
+    before = {node.ordinal: node for node in found}
+    for node in write.nodes:
+        check_amended(node, before.get(node.ordinal))
+    for node in write.nodes:
+        await _amend_node(session, owner, before[node.ordinal], node, write.version)
+    for change in write.terms:
+        await _amend_postings(session, version, change)
+
+
+async def _amend_node(session: Session, owner: dict[str, Any], before: Outline, node: Node, version: Version) -> None:
+    columns = _WITHOUT_TEXT if node.text_hash == before.text_hash else _AMENDED
+    row = dict(zip(rows.NODE_COLUMNS, rows.node_row(node, version.updated_at), strict=False))
+    changed = {name: row[name] for name in columns}
+    await session.run(groups.amend_node(columns), {**changed, **owner, "at_ordinal": node.ordinal})
+    if node.title != before.title:
+        above = await session.row(groups.titles_of(), {**owner, "ordinal": node.parent_ordinal})
+        titles = rows.titles(None if above is None else above["section_path"], node.title)
+        await session.run(groups.retitle(), {**owner, "ordinal": node.ordinal, "titles": titles})
+
+
+async def _amend_postings(session: Session, version: Version, change: TermChange) -> None:
+    """Change the rows of postings that a change of one node's terms is about."""
+    segment = change.ordinal // SEGMENT_NODES
+    owner = {**_owner(version), "segment": segment}
+    terms = sorted(change.before.keys() | change.after.keys())
+    asked = {name: [value] * len(terms) for name, value in owner.items()}
+    found = await session.rows(kept.posting_rows(), {**asked, "term": terms})
+    row_of = {term: (row["term"], row["packed"]) for term, row in zip(terms, found, strict=True)}
+    lengths = (await session.rows(kept.lengths(), {name: [value] for name, value in owner.items()}))[0]["lengths"]
+    if lengths is None or any(name is None for name, _ in row_of.values()):
+        raise Corrupted(f"policy {version.policy_id!r} version {version.version_id!r}: segment {segment} has no postings")
+    changed = postings.amended(row_of.__getitem__, change)
+    removed = [{**owner, "term": name} for name, packed in changed.items() if packed is None]
+    put = [{**owner, "term": name, "packed": packed} for name, packed in changed.items() if packed is not None]
+    await session.run_each(groups.remove_posting_row(), removed)
+    await session.run_each(groups.put_kept(POSTINGS.name), put)
+    size = segment_size(version.node_count, segment)
+    packed = postings.amended_lengths(lengths, size, change)
+    await session.run(groups.put_kept(LENGTHS.name), {**owner, "lengths": packed})
