@@ -1,14 +1,31 @@
-"""What all tests share: a clock that can be set, and Hypothesis without a time limit on a shared machine."""
+"""What all tests share: a clock that can be set, databases that go with the test, Hypothesis without a time limit."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, settings
+from pytest_postgresql import factories
+from pytest_postgresql.executors import NoopExecutor
 
 from tests.clock import SetClock
+from tests.postgres import databases
+from tests.postgres.server import Server
 
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("shared")
+
+
+def pytest_configure() -> None:
+    """What whoever runs the tests has told PostgreSQL's clients (PGHOST, PGOPTIONS…) is not for servers of the tests."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+
+
+def pytest_unconfigure() -> None:
+    databases.close()
 
 
 @pytest.fixture
@@ -19,7 +36,27 @@ def clock() -> SetClock:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests see the defaults, whatever the environment of who runs them says."""
-    import os
-
     for name in [name for name in os.environ if name.startswith("TREESTORE_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _databases_go_with_the_test() -> Iterator[None]:
+    yield
+    databases.drop_all()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Server:
+    """The suite's server; who would stop it or change it starts one of their own."""
+    return databases.server()
+
+
+@pytest.fixture(scope="session")
+def postgresql_noproc() -> NoopExecutor:
+    """Where pytest-postgresql's fixtures find the server and the migrated template: on the suite's own."""
+    return databases.template()
+
+
+postgresql = factories.postgresql("postgresql_noproc")
+"""A psycopg connection to a new, migrated database of the test's own."""

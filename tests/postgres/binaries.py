@@ -108,8 +108,8 @@ def _of_wheel(name: str) -> Iterator[Path]:
 
 
 def of_wheel(installed: Installation) -> bool:
-    """Whether it is the wheel's."""
-    return installed.folder in _of_wheel(WHEEL)
+    """Whether it lies as the wheel lays it."""
+    return installed.folder.parent.parent.name == WHEEL
 
 
 def copy_of_wheel(installed: Installation, into: Path) -> Installation:

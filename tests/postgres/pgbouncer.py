@@ -39,7 +39,7 @@ DOWNLOAD_SECONDS = 60
 
 CONFIGURATION = """\
 [databases]
-* = host={server.host} port={server.port} user={server.user} password='{password}'
+* = host={server.host} port={server.port} user={server.user}{password}
 
 [pgbouncer]
 unix_socket_dir = {folder}
@@ -116,7 +116,8 @@ class PgBouncer:
         self.close()
 
     def _configure(self) -> None:
-        password = (self._server.password or "").replace("'", "''")
+        given = self._server.password
+        password = "" if given is None else " password='{}'".format(given.replace("'", "''"))
         text = CONFIGURATION.format(
             server=self._server, password=password, folder=self._folder, port=PORT, connections=SERVER_CONNECTIONS
         )
