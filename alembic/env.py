@@ -1,0 +1,42 @@
+"""What Alembic runs for each of its commands: it finds the database, and says which of its tables are ours.
+
+``treestore db`` and :mod:`treestore.backends.postgres.migrations` hand over a connection; plain ``alembic`` has an address,
+``-x url=…`` or ``TREESTORE_URL``. All revisions of one command are applied in one transaction: all of them, or none.
+Offline (``--sql``) needs no database.
+"""
+
+from __future__ import annotations
+
+from logging.config import fileConfig
+
+from alembic import context
+
+from treestore.backends.postgres import migrations
+
+
+def offline() -> None:
+    """Write the SQL that would be run."""
+    context.configure(dialect_name="postgresql", literal_binds=True, **migrations.OPTIONS)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def online() -> None:
+    """Run in the transaction of the connection that was handed over, or of one that is made and committed here."""
+    given = context.config.attributes.get("connection")
+    if given is not None:
+        context.configure(connection=given, **migrations.OPTIONS)
+        context.run_migrations()
+        return
+    url = context.get_x_argument(as_dictionary=True).get("url")
+    with migrations.transaction(migrations.address_of(url)) as connection:
+        context.configure(connection=connection, **migrations.OPTIONS)
+        context.run_migrations()
+
+
+if context.config.config_file_name is not None:
+    fileConfig(context.config.config_file_name, disable_existing_loggers=False)
+if context.is_offline_mode():
+    offline()
+else:
+    online()
