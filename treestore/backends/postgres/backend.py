@@ -115,7 +115,15 @@ class PostgresSnapshot(_Reader):
 
     async def read(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Answer operations at the snapshot's moment."""
+        self._check_open()
         return await self._at_home(self._read(operations))
+
+    def _check_open(self) -> None:
+        self._backend._pools.check_open()
+        if self._closed is None and time.monotonic() >= self._expires:
+            raise Closed(_TOO_OLD)
+        if self._closed is not None:
+            raise Closed(self._closed)
 
     async def _at_home(self, waiting: Coroutine[Any, Any, R]) -> R:
         """The result of a coroutine that runs under the loop that the connection belongs to."""
@@ -125,11 +133,7 @@ class PostgresSnapshot(_Reader):
 
     async def _read(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         async with self._turn:
-            self._backend._pools.check_open()
-            if self._closed is None and time.monotonic() >= self._expires:
-                raise Closed(_TOO_OLD)
-            if self._closed is not None:
-                raise Closed(self._closed)
+            self._check_open()
             session = Session(self._connection)
             try:
                 return [await answer(session, operation) for operation in operations]
@@ -138,7 +142,8 @@ class PostgresSnapshot(_Reader):
 
     async def close(self) -> None:
         """End the transaction. May be called again."""
-        await self._at_home(self._end("the snapshot is closed"))
+        if self._closed is None:
+            await self._at_home(self._end("the snapshot is closed"))
 
     async def _end(self, reason: str) -> None:
         async with self._turn:
@@ -344,13 +349,18 @@ class PostgresBackend(_Reader):
 
     async def close(self) -> None:
         """Wait for what is under way and close the connections. May be called again."""
+        await self._end()
+        await asyncio.to_thread(self._loop.stop)
+
+    async def _end(self) -> None:
         for snapshot in self._snapshots.copy():
             await snapshot.close()
         await self._pools.close()
 
     def close_now(self) -> None:
-        """As :meth:`close`; ends the thread besides."""
-        super().close_now()
+        """As :meth:`close`."""
+        with suppress(Closed):
+            self._loop.run(self._end())
         self._loop.stop()
 
 

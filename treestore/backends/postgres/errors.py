@@ -6,7 +6,6 @@ raises what :func:`translate` gives.
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 from treestore.errors import (
@@ -14,6 +13,7 @@ from treestore.errors import (
     Closed,
     Conflict,
     DiskFull,
+    InvalidInput,
     MigrationError,
     NoStore,
     ReadOnly,
@@ -27,6 +27,7 @@ _UPGRADE = "the tables are not those that this version of treestore works on; 't
 _BY_STATE: dict[str, tuple[type[TreestoreError], str]] = {
     "08": (Unavailable, "the connection to PostgreSQL was lost"),
     "22003": (Unavailable, "PostgreSQL refused a number that is too large"),
+    "22": (InvalidInput, "PostgreSQL refused a value"),
     "2200H": (Unavailable, "policy_nodes has given out all ids of its sequence"),
     "23": (Conflict, "a rule of the tables was broken, most likely by rows that other programs wrote"),
     "25006": (ReadOnly, "PostgreSQL does not accept writes here: it is a standby, or read-only by its settings"),
@@ -97,12 +98,12 @@ def _meaning(error: BaseException, state: str) -> tuple[type[TreestoreError], st
     for length in (5, 3, 2):
         if state[:length] in _BY_STATE and state:
             return _BY_STATE[state[:length]]
-    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+    if "pool is clos" in str(error):
+        return Closed, "the store is closed"
+    if isinstance(error, TimeoutError):
         return Timeout, "PostgreSQL did not answer in time"
     if isinstance(error, OSError):
         return Unavailable, "PostgreSQL can't be reached"
     if is_lost(error):
         return Unavailable, "the connection to PostgreSQL was lost"
-    if type(error).__name__ == "InterfaceError" and "pool is clos" in str(error):
-        return Closed, "the store is closed"
     return Unavailable, f"PostgreSQL refused ({type(error).__name__})"

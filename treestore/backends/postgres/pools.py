@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -111,18 +112,30 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._guard = threading.Lock()
+        self._stopped = False
 
     def run(self, waiting: Coroutine[Any, Any, R]) -> R:
-        """The result of a coroutine that runs there. Whoever is interrupted meanwhile has it cancelled."""
-        future = asyncio.run_coroutine_threadsafe(waiting, self._running())
+        """The result of a coroutine that runs there. Whoever is interrupted meanwhile has it cancelled.
+
+        Raises Closed once it was stopped.
+        """
+        try:
+            future = asyncio.run_coroutine_threadsafe(waiting, self._running())
+        except BaseException:
+            waiting.close()
+            raise
         try:
             return future.result()
+        except CancelledError:
+            raise Closed("the store was closed meanwhile") from None
         except BaseException:
             future.cancel()
             raise
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._guard:
+            if self._stopped:
+                raise Closed("the store is closed")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="treestore-postgresql", daemon=True)
@@ -132,10 +145,21 @@ class LoopThread:
             return self._loop
 
     def stop(self) -> None:
-        """End the loop and its thread. The next call begins anew."""
+        """End the loop and its thread, for ever. May be called again."""
         with self._guard:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+            self._stopped = True
         if loop is not None and thread is not None:
+            asyncio.run_coroutine_threadsafe(_end_all(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
+
+
+async def _end_all() -> None:
+    """Cancel what still runs in this loop, so that nobody waits for it for ever."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_default_executor()
