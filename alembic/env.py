@@ -10,8 +10,10 @@ from __future__ import annotations
 from logging.config import fileConfig
 
 from alembic import context
+from alembic.util import CommandError
 
 from treestore.backends.postgres import migrations
+from treestore.errors import TreestoreError
 
 
 def offline() -> None:
@@ -29,9 +31,13 @@ def online() -> None:
         context.run_migrations()
         return
     url = context.get_x_argument(as_dictionary=True).get("url")
-    with migrations.transaction(migrations.address_of(url)) as connection:
-        context.configure(connection=connection, **migrations.OPTIONS)
-        context.run_migrations()
+    try:
+        address = migrations.address_of(url)
+        with migrations.translated(address), migrations.transaction(address) as connection:
+            context.configure(connection=connection, **migrations.OPTIONS)
+            context.run_migrations()
+    except TreestoreError as error:
+        raise CommandError(str(error)) from error  # which alembic shows as one line
 
 
 if context.config.config_file_name is not None:

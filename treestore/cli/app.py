@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from treestore.cli import bench, changes, config, finding, ingest, maintenance, reading, versions
+from treestore.cli import bench, changes, config, database, finding, ingest, maintenance, reading, versions
 from treestore.cli.options import ADVICE, Store
 from treestore.cli.output import OutputFailed, abandon_stdout, say, write
 from treestore.errors import InvalidInput, MigrationError, NoStore, NotAStore, TreestoreError
@@ -28,6 +28,7 @@ app = typer.Typer(
 for group in (ingest, reading, finding, versions, changes, maintenance, bench):
     group.add_verbs(app)
 app.add_typer(config.app, name="config", help="The settings that apply.")
+app.add_typer(database.app, name="db", help="The tables of a PostgreSQL store: revisions of their schema.")
 
 INTERRUPTED = 130
 _BAD_INPUT = (InvalidInput, NotAStore, MigrationError)

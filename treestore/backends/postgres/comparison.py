@@ -110,7 +110,7 @@ def _beside_alembic(connection: Connection, table: Table) -> Iterator[str]:
     wanted = [column.name for column in table.primary_key.columns]
     if key != wanted:
         yield f"table {table.name} has the primary key ({', '.join(key)}), not ({', '.join(wanted)})"
-    collations = dict(connection.execute(_COLLATIONS, {"table": table.name}).tuples().all())
+    collations = {row.attname: row.collname for row in connection.execute(_COLLATIONS, {"table": table.name})}
     for column in table.columns:
         collation = getattr(column.type, "collation", None) or "default"
         if column.name in collations and collations[column.name] != collation:

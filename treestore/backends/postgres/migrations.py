@@ -24,6 +24,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
@@ -63,7 +64,7 @@ def upgrade(address: Address, revision: str = "head") -> None:
         before = current(address)
         _check_known(address, before)
         try:
-            with _translated(address), transaction(address) as connection:
+            with translated(address), transaction(address) as connection:
                 _run(command.upgrade, revision, connection)
             return
         except TreestoreError as error:
@@ -81,7 +82,7 @@ def downgrade(address: Address, revision: str) -> None:
     Raises as :func:`upgrade`; MigrationError also where tables of others refer to ours, which stay then.
     """
     _check_known(address, current(address))
-    with _translated(address), transaction(address) as connection:
+    with translated(address), transaction(address) as connection:
         _run(command.downgrade, revision, connection)
         context = MigrationContext.configure(connection, opts=OPTIONS)
         if not context.get_current_heads():
@@ -93,7 +94,7 @@ def current(address: Address) -> str | None:
 
     Raises MigrationError where several are noted, else as :func:`upgrade`.
     """
-    with _translated(address), transaction(address) as connection:
+    with translated(address), transaction(address) as connection:
         heads = MigrationContext.configure(connection, opts=OPTIONS).get_current_heads()
     if len(heads) > 1:
         raise MigrationError(f"{address.shown}: {VERSION_TABLE} notes several revisions: {', '.join(heads)}")
@@ -111,13 +112,13 @@ def deletions(address: Address, revision: str) -> list[Revision]:
     _check_known(address, now)
     if now is None:
         return []
-    with _translated(address):
+    with translated(address):
         return [_revision(script) for script in _scripts().iterate_revisions(now, revision)]
 
 
 def counted_versions(address: Address) -> int:
     """How many versions of policies the database holds, with those whose content was deleted."""
-    with _translated(address), transaction(address) as connection:
+    with translated(address), transaction(address) as connection:
         return connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(VERSIONS)).scalar_one()
 
 
@@ -134,7 +135,7 @@ def differences(address: Address) -> list[str]:
     if now != REVISIONS[-1]:
         rule = f"is at revision {now}, this code works on {REVISIONS[-1]}; 'treestore db upgrade' brings it there"
         raise MigrationError(f"{address.shown} {rule}")
-    with _translated(address), transaction(address) as connection:
+    with translated(address), transaction(address) as connection:
         return differ(connection)
 
 
@@ -143,13 +144,13 @@ def sql(revision: str = "head") -> str:
 
     Raises MigrationError if a revision is not known.
     """
-    with _translated(None):
+    with translated(None):
         return _run(command.upgrade, revision, None)
 
 
 def sql_down(revisions: str) -> str:
     """The statements that take a database from one revision to an older one (``"0001:base"``). Raises as :func:`sql`."""
-    with _translated(None):
+    with translated(None):
         return _run(command.downgrade, revisions, None)
 
 
@@ -174,6 +175,22 @@ def transaction(address: Address) -> Generator[sqlalchemy.Connection]:
         if address.pgbouncer:
             connection.execute(sqlalchemy.text(f"SET LOCAL statement_timeout = {address.statement_timeout_ms}"))
         yield connection
+
+
+@contextmanager
+def translated(address: Address | None) -> Generator[None]:
+    """What drivers and Alembic raise, as errors of treestore that say where."""
+    where = "" if address is None else address.shown
+    try:
+        yield
+    except DBAPIError as error:
+        cause: BaseException = error.orig or error
+        raise _meaning(cause, address) from cause
+    except (CommandError, RevisionError) as error:
+        told = " ".join(f"{where}: {error}".removeprefix(": ").split())
+        raise MigrationError(f"{told} (known are base, {', '.join(REVISIONS)} and head)") from error
+    except OSError as error:
+        raise errors.translate(error, where) from error
 
 
 # --- what these functions are made of ------------------------------------------------------------------------------------
@@ -223,21 +240,6 @@ def _strangers(address: Address, error: BaseException) -> MigrationError:
 
 
 # --- errors --------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _translated(address: Address | None) -> Generator[None]:
-    where = "" if address is None else address.shown
-    try:
-        yield
-    except DBAPIError as error:
-        cause: BaseException = error.orig or error
-        raise _meaning(cause, address) from cause
-    except CommandError as error:
-        told = " ".join(str(error).split())
-        raise MigrationError(f"{where}: {told} (known are base, {', '.join(REVISIONS)} and head)".removeprefix(": ")) from error
-    except OSError as error:
-        raise errors.translate(error, where) from error
 
 
 def _meaning(error: BaseException, address: Address | None) -> TreestoreError:

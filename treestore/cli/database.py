@@ -1,0 +1,148 @@
+"""The verbs on a PostgreSQL store's schema: making its tables, bringing them up to date, taking them back, comparing them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from treestore.cli.options import Json, Store, refuse, store_url
+from treestore.cli.output import counted, printable, say, write, write_json, write_table
+from treestore.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from treestore.backends.postgres.address import Address
+
+app = typer.Typer(add_completion=False)
+
+Revision = Annotated[str, typer.Argument(metavar="[REVISION]", help="A revision's id, or head: the newest.")]
+
+
+@app.callback()
+def _schema() -> None:
+    """The tables of a PostgreSQL store: revisions of their schema."""
+
+
+@app.command()
+def upgrade(
+    context: typer.Context,
+    revision: Revision = "head",
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for an empty database and change nothing.")] = False,
+    store: Store = None,
+) -> None:
+    """Make the tables, or bring them up to date.
+
+    All in one transaction. With --sql, FROM:TO as REVISION prints what leads from one revision to another.
+    """
+    _need_packages()
+    from treestore.backends.postgres import migrations
+
+    if sql:
+        write(migrations.sql(revision))
+        return
+    address = _address(context, store)
+    before = migrations.current(address)
+    migrations.upgrade(address, revision)
+    after = migrations.current(address)
+    write(f"at {after} already\n" if before == after else f"upgraded {before or 'an empty database'} to {after}\n")
+
+
+@app.command()
+def downgrade(
+    context: typer.Context,
+    revision: Annotated[
+        str, typer.Argument(metavar="REVISION", help="A revision's id, or base: no tables at all.", show_default=False)
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    store: Store = None,
+) -> None:
+    """Take the tables back to an older revision.
+
+    What that deletes is said before. It is gone: make a copy (pg_dump) first. All in one transaction.
+    """
+    _need_packages()
+    from treestore.backends.postgres import migrations
+
+    address = _address(context, store)
+    before = migrations.current(address)
+    taken_back = migrations.deletions(address, revision)
+    if not taken_back:
+        write(f"at {before or 'base'} already\n")
+        return
+    for step in taken_back:
+        say(f"going down from {step.revision} ({step.title}): {step.deletes}")
+    say(f"{address.shown} holds {counted(migrations.counted_versions(address), 'versions')} of policies")
+    if not yes:
+        _confirm(f"{address.shown} from {before} to {revision}")
+    migrations.downgrade(address, revision)
+    write(f"downgraded {before} to {migrations.current(address) or 'base'}\n")
+
+
+def _confirm(what: str) -> None:
+    if not sys.stdin.isatty():
+        refuse(f"would take {what}; say --yes to do it", status=2)
+    if not typer.confirm(f"Take {what}?", err=True):
+        say("nothing was changed")
+        raise typer.Exit(1)
+
+
+@app.command()
+def current(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
+    """Show the revision that the database is at."""
+    _need_packages()
+    from treestore.backends.postgres import migrations
+    from treestore.backends.postgres.tables import REVISIONS
+
+    revision = migrations.current(_address(context, store))
+    if as_json:
+        write_json({"revision": revision, "head": REVISIONS[-1]})
+    else:
+        write("no tables of treestore\n" if revision is None else f"{revision}{' (head)' * (revision == REVISIONS[-1])}\n")
+
+
+@app.command()
+def history(as_json: Json = False) -> None:
+    """List the revisions that this treestore knows, the oldest first."""
+    _need_packages()
+    from treestore.backends.postgres import migrations
+
+    revisions = migrations.history()
+    if as_json:
+        write_json([{"revision": entry.revision, "title": entry.title, "downgrade": entry.deletes} for entry in revisions])
+    else:
+        write_table(("REVISION", "TITLE"), [(entry.revision, entry.title) for entry in revisions])
+
+
+@app.command()
+def check(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
+    """Compare the database's tables with those that this treestore works on.
+
+    The status is 1 if they differ. What others have added is no difference.
+    """
+    _need_packages()
+    from treestore.backends.postgres import migrations
+
+    found = migrations.differences(_address(context, store))
+    if as_json:
+        write_json({"differences": found})
+    else:
+        write("".join(f"{printable(line)}\n" for line in found) or "no differences\n")
+    if found:
+        refuse(f"the tables differ in {counted(len(found), 'places')}", status=1)
+
+
+def _need_packages() -> None:
+    try:
+        importlib.import_module("treestore.backends.postgres.migrations")
+    except ImportError as error:
+        missing = f"PostgreSQL needs packages that are not installed ({error.name}): pip install 'treestore[postgres]'"
+        raise InvalidInput(missing) from error
+
+
+def _address(context: typer.Context, store: str | None) -> Address:
+    """The PostgreSQL database that the options or the environment name."""
+    from treestore.backends.postgres.migrations import address_of
+
+    return address_of(store_url(context, store))
