@@ -10,6 +10,7 @@ about defaults, so everything that says which server, which user and how it is p
   libpq has them. Without any host it is the socket in the usual folders, else localhost; without a user, that of this process;
   without a database, the one named as the user. A password that the URL lacks is PGPASSWORD's, else that of the password file
   (PGPASSFILE, ``~/.pgpass``), which both drivers read by themselves, and so are ``~/.postgresql/postgresql.crt`` and ``.key``.
+  In that file asyncpg takes no password with a colon or a backslash, and calls the host of every socket ``localhost``.
 - PGHOSTADDR, PGAPPNAME, PGCONNECT_TIMEOUT and PGGSSENCMODE have no effect. Service files (PGSERVICE) are not supported:
   asyncpg does not follow that variable, and libpq would take from there what is said nowhere else.
 - ``sslmode`` as libpq has it: disable, allow, prefer (without any other word), require, verify-ca, verify-full. Only the last
@@ -93,7 +94,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         user, database = quote(self.user, safe=""), quote(self.database, safe="")
         if self._by_socket:
             return f"postgresql://{user}@/{database}?host={quote(self.host)}&port={self.port}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{quote(self.host, safe=':')}]" if ":" in self.host else self.host
         return f"postgresql://{user}@{host}:{self.port}/{database}"
 
     def __repr__(self) -> str:
