@@ -7,7 +7,7 @@ compactions come and snapshots are held while the others write.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -79,28 +79,44 @@ def answered(call: Callable[[], Any]) -> Any:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """The store under test beside the one in memory."""
+    """The stores under test (one, or several at once) beside the one in memory. ``views``: snapshots of all of them, taken
+    together; that of the one in memory is the last."""
 
     def __init__(self) -> None:
         super().__init__()
         self.clock = SetClock()
         self.model = treestore.open_sync("memory://", clock=self.clock)
-        self.views: list[tuple[Snapshot[SyncDriver], Snapshot[SyncDriver]]] = []
-        self.store = self.opened()
+        self.views: list[list[Snapshot[SyncDriver]]] = []
+        self.stores = self.opened()
 
-    def opened(self) -> SyncStore:
+    def opened(self) -> list[SyncStore]:
         raise NotImplementedError
 
+    def open_again(self) -> None:
+        """Close what is open of the stores under test, and open them anew."""
+        for views in self.views:
+            for view in views:
+                view.close()
+        self.views.clear()
+        for store in self.stores:
+            store.__exit__(None, None, None)  # as leaving its "with": it is closed, and so is what runs an asynchronous one
+        self.stores = self.opened()
+
     def teardown(self) -> None:
-        self.store.close()
-        self.model.close()
+        for store in (*self.stores, self.model):
+            store.__exit__(None, None, None)
 
     def both(self, call: Callable[[Any], Any]) -> None:
-        """Ask both stores; their answers are the same."""
-        found, expected = answered(partial(call, self.store)), answered(partial(call, self.model))
-        assert found == expected
-        if isinstance(expected, msgspec.Struct | list):
-            assert msgspec.json.encode(found) == msgspec.json.encode(expected), "equal in JSON too, where 1 is not True"
+        """Ask every store; their answers are the same."""
+        self.equal(call, (*self.stores, self.model))
+
+    def equal(self, call: Callable[[Any], Any], asked: Sequence[Any]) -> None:
+        """Ask stores or snapshots; each answers as the last one does."""
+        *answers, expected = [answered(partial(call, one)) for one in asked]
+        for found in answers:
+            assert found == expected
+            if isinstance(expected, msgspec.Struct | list):
+                assert msgspec.json.encode(found) == msgspec.json.encode(expected), "equal in JSON too, where 1 is not True"
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 
@@ -216,12 +232,12 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.views) < 3)
     @rule()
     def take_a_snapshot(self) -> None:
-        self.views.append((self.store.snapshot(), self.model.snapshot()))
+        self.views.append([store.snapshot() for store in (*self.stores, self.model)])
 
     @precondition(lambda self: self.views)
     @rule(policy_id=POLICIES, which=st.integers(0, 2))
     def read_a_snapshot(self, policy_id: str, which: int) -> None:
-        found, expected = self.views[which % len(self.views)]
+        views = self.views[which % len(self.views)]
         calls: list[Callable[[Any], Any]] = [
             lambda view: view.documents.get_document(policy_id),
             lambda view: view.documents.list_documents(),
@@ -230,7 +246,7 @@ class StoreMachine(RuleBasedStateMachine):
             lambda view: view.versions.list(policy_id, include_deleted=True),
         ]
         for call in calls:
-            assert answered(partial(call, found)) == answered(partial(call, expected))
+            self.equal(call, views)
 
     @precondition(lambda self: self.views)
     @rule(which=st.integers(0, 2))
@@ -242,11 +258,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def check(self) -> None:
-        assert self.store.check().problems == self.model.check().problems == []
+        for store in (*self.stores, self.model):
+            assert store.check().problems == []
 
     @rule()
     def compact(self) -> None:
-        self.store.compact()
+        for store in self.stores:
+            store.compact()
 
     @invariant()
     def documents_are_equal(self) -> None:
@@ -261,8 +279,8 @@ def _document(policy_id: str, store: SyncStore) -> Any:
 class MemoryMachine(StoreMachine):
     """The asynchronous face's twin: two stores in memory, to try the machine itself and that nothing depends on chance."""
 
-    def opened(self) -> SyncStore:
-        return treestore.open_sync("memory://", clock=self.clock)
+    def opened(self) -> list[SyncStore]:
+        return [treestore.open_sync("memory://", clock=self.clock)]
 
 
 class BtreeMachine(StoreMachine):
@@ -273,28 +291,20 @@ class BtreeMachine(StoreMachine):
         self.settings = Settings(cache_size_mb=cache, wal_file_size_mb=log)
         self.open_again()
 
-    def opened(self) -> SyncStore:
+    def opened(self) -> list[SyncStore]:
         if not hasattr(self, "folder"):
             self.folder = tempfile.TemporaryDirectory(prefix="treestore-machine-")
             self.settings = Settings()
         url = f"btree:///{Path(self.folder.name) / 'store'}"
-        return treestore.open_sync(url, clock=self.clock, settings=self.settings)
+        return [treestore.open_sync(url, clock=self.clock, settings=self.settings)]
 
     @rule()
     def reopen(self) -> None:
         self.open_again()
-        assert self.store.check().problems == []
-
-    def open_again(self) -> None:
-        for views in self.views:
-            for view in views:
-                view.close()
-        self.views.clear()
-        self.store.close()
-        self.store = self.opened()
+        self.check()
 
     def teardown(self) -> None:
-        assert self.store.check().problems == []
+        self.check()
         super().teardown()
         self.folder.cleanup()
 
