@@ -23,43 +23,27 @@ import stamina
 from treestore.backends.postgres.address import Address, parse
 from treestore.backends.postgres.checking import check_store
 from treestore.backends.postgres.errors import is_again, is_lost, lacks_copy, translate
-from treestore.backends.postgres.pools import LoopThread, Pools
+from treestore.backends.postgres.pools import LoopThread, Pool, Pools
 from treestore.backends.postgres.reads import answer, quick
 from treestore.backends.postgres.schema import prepare_schema
 from treestore.backends.postgres.session import Session
-from treestore.backends.postgres.sql import groups, whole
+from treestore.backends.postgres.sql import whole
 from treestore.backends.postgres.writes import apply
 from treestore.config import Settings
-from treestore.errors import Closed, OutcomeUnknown, TreestoreError, Unavailable
+from treestore.errors import Closed, OutcomeUnknown, Timeout, TreestoreError, Unavailable
 from treestore.operations import Applied, Backup, Check, Compact, Operation, Stats, WriteGroup
 from treestore.search.query import say_stale
 
 R = TypeVar("R")
+A = TypeVar("A")
+
+Work = Callable[[Session, A], Awaitable[R]]
+Retryable = Callable[[BaseException], bool]
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 ATTEMPTS = 10
 """So often a group is tried that loses against others, or a read whose connection is lost."""
-
-
-async def _again(retryable: Callable[[BaseException], bool], attempt: Callable[[], Awaitable[R]]) -> R:
-    """The result of an attempt; of later ones, with pauses that grow and vary, as long as the error says that this helps."""
-    try:
-        return await attempt()  # by far most end here, without the cost of what follows
-    except DRIVER_ERRORS as error:
-        if not retryable(error):
-            raise
-    async for trial in stamina.retry_context(
-        on=lambda error: isinstance(error, DRIVER_ERRORS) and retryable(error),
-        attempts=ATTEMPTS - 1,
-        timeout=None,
-        wait_initial=0.01,
-        wait_max=0.5,
-        wait_jitter=0.05,
-    ):
-        with trial:
-            return await attempt()
-    raise AssertionError("stamina gives up by raising")
 
 
 class _Reader:
@@ -98,20 +82,22 @@ class _Reader:
 class PostgresSnapshot(_Reader):
     """A transaction that sees one moment, on a connection of its own, until it is closed or too old."""
 
-    def __init__(self, backend: PostgresBackend, connection: Any, transaction: Any, max_age_seconds: float) -> None:
+    def __init__(self, backend: PostgresBackend, pool: Pool, connection: Any, transaction: Any) -> None:
         super().__init__(backend._loop)
         self._backend = backend
+        self._pool = pool
         self._connection = connection
         self._transaction = transaction
         self._turn = asyncio.Lock()
         self._closed: str | None = None
-        self._home = loop = asyncio.get_running_loop()
-        self._expires = time.monotonic() + max_age_seconds
-        self._timer = loop.call_later(max_age_seconds, self._expire)
+        self._home = asyncio.get_running_loop()
+        max_age = backend._settings.snapshot_max_age_seconds
+        self._expires = time.monotonic() + max_age
+        self._timer = self._home.call_later(max_age, self._expire)
         self._expiring: asyncio.Task[None] | None = None
 
     def _expire(self) -> None:
-        self._expiring = asyncio.get_running_loop().create_task(self._end(_TOO_OLD))
+        self._expiring = self._home.create_task(self._end(_TOO_OLD))
 
     async def read(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Answer operations at the snapshot's moment."""
@@ -134,11 +120,13 @@ class PostgresSnapshot(_Reader):
     async def _read(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         async with self._turn:
             self._check_open()
-            session = Session(self._connection)
+            session = self._backend._session(self._pool, self._connection)
             try:
                 return [await answer(session, operation) for operation in operations]
             except DRIVER_ERRORS as error:
                 raise self._backend._told(error) from error
+            finally:
+                self._pool.watch.rest(self._connection)
 
     async def close(self) -> None:
         """End the transaction. May be called again."""
@@ -154,8 +142,7 @@ class PostgresSnapshot(_Reader):
             self._backend._snapshots.discard(self)
             with suppress(*DRIVER_ERRORS):
                 await self._transaction.rollback()
-            with suppress(*DRIVER_ERRORS):
-                await self._backend._pools.release(self._connection)
+            await self._pool.release(self._connection)
 
 
 _TOO_OLD = "the snapshot reached its maximum age and was closed; take a new one"
@@ -167,6 +154,7 @@ class PostgresBackend(_Reader):
     def __init__(self, address: Address, settings: Settings) -> None:
         super().__init__(LoopThread())
         self._settings = settings
+        self._address = address
         self._pools = Pools(address)
         self._copies = True
         self._snapshots: set[PostgresSnapshot] = set()
@@ -179,7 +167,7 @@ class PostgresBackend(_Reader):
         """
         backend = cls(parse(url, settings), settings)
         try:
-            await backend._begin(create)
+            await backend._using(_begin, (backend._address, create), _never)
         except BaseException:
             await backend.close()
             raise
@@ -190,103 +178,87 @@ class PostgresBackend(_Reader):
         """As :meth:`open`."""
         backend = cls(parse(url, settings), settings)
         try:
-            backend._loop.run(backend._begin(create))
+            backend._loop.run(backend._using(_begin, (backend._address, create), _never))
         except BaseException:
             backend.close_now()
             raise
         return backend
 
-    async def _begin(self, create: bool) -> None:
+    def _told(self, error: BaseException) -> TreestoreError:
+        return translate(error, self._address.shown)
+
+    # --- connections -----------------------------------------------------------------------------------------------------
+
+    def _session(self, pool: Pool, connection: Any) -> Session:
+        return Session(connection, self._address, pool.watch, copies=self._copies)
+
+    async def _using(self, work: Work[A, R], asked: A, retryable: Retryable) -> R:
+        """The result of work on a connection, which is tried again if its error says that this helps. Errors are ours."""
         try:
-            connection = await self._pools.acquire()
-            try:
-                await prepare_schema(connection, self._pools.address, create)
-                say_stale(dict(await Session(connection).rows(whole.analyzers(), {})))
-            finally:
-                await self._release(connection)
+            return await self._once(work, asked)  # by far most end here, without the cost of what follows
+        except DRIVER_ERRORS as error:
+            if not retryable(error):
+                raise self._told(error) from error
+        try:
+            async for trial in stamina.retry_context(
+                on=lambda error: isinstance(error, DRIVER_ERRORS) and retryable(error),
+                attempts=ATTEMPTS - 1,
+                timeout=None,
+                wait_initial=0.01,
+                wait_max=0.5,
+                wait_jitter=0.05,
+            ):
+                with trial:
+                    return await self._once(work, asked)
         except DRIVER_ERRORS as error:
             raise self._told(error) from error
+        raise AssertionError("stamina gives up by raising")
 
-    def _told(self, error: BaseException) -> TreestoreError:
-        return translate(error, self._pools.address.shown)
-
-    async def _release(self, connection: Any) -> None:
-        with suppress(*DRIVER_ERRORS):  # the pool throws a broken one away
-            await self._pools.release(connection)
+    async def _once(self, work: Work[A, R], asked: A) -> R:
+        pool = self._pools.here()
+        connection = pool.take() or await pool.acquire()
+        try:
+            done = await work(self._session(pool, connection), asked)
+        except BaseException as error:
+            await pool.release(connection)
+            if pool.watch.ended(connection) and isinstance(error, DRIVER_ERRORS):
+                raise Timeout(f"{self._address.shown}: PostgreSQL did not answer, the connection was given up") from error
+            raise
+        pool.keep(connection)
+        return done
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 
     async def read_one(self, operation: Operation[R]) -> R:
         """Answer one operation. Raises NotFound, Corrupted, Unavailable, Timeout or Closed."""
-        found: Any = None
-        if not self._pools.address.pgbouncer and not isinstance(operation, _WHOLE):
-            found = await self._quick(operation)
-        if found is None:
-            [found] = await self.read([operation])
-        answered: R = found
+        by_one = quick(operation)
+        if by_one is not None and not self._address.pgbouncer and type(operation) is not Stats:
+            found = await self._using(by_one, operation, _for_reads)
+            if found is not None:
+                return found
+        answered: R = (await self.read([operation]))[0]
         return answered
-
-    async def _quick(self, operation: Operation[Any]) -> Any:
-        """The answer to an operation, if one statement gives it."""
-
-        async def attempt() -> Any:
-            connection = await self._pools.acquire()
-            try:
-                return await quick(Session(connection), operation)
-            finally:
-                await self._release(connection)
-
-        try:
-            return await _again(_for_reads, attempt)
-        except DRIVER_ERRORS as error:
-            raise self._told(error) from error
 
     async def read(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Answer several operations at one moment."""
-
-        async def attempt() -> list[Any]:
-            connection = await self._pools.acquire()
-            try:
-                transaction = await self._began(connection, isolation="repeatable_read", readonly=True)
-                try:
-                    session = Session(connection)
-                    return [await _answer(session, operation) for operation in operations]
-                finally:
-                    with suppress(*DRIVER_ERRORS):
-                        await transaction.rollback()
-            finally:
-                await self._release(connection)
-
-        try:
-            return await _again(_for_reads, attempt)
-        except DRIVER_ERRORS as error:
-            raise self._told(error) from error
-
-    async def _began(self, connection: Any, **how: Any) -> Any:
-        """A transaction. Behind PgBouncer each has to say for itself how long a statement may take."""
-        transaction = connection.transaction(**how)
-        await transaction.start()
-        if self._pools.address.pgbouncer:
-            await connection.execute(groups.statement_timeout(self._pools.address.statement_timeout_ms))
-        return transaction
+        return await self._using(_read_all, operations, _for_reads)
 
     async def snapshot(self) -> PostgresSnapshot:
         """The present moment, as a reader of its own. It holds a connection."""
-
-        async def attempt() -> PostgresSnapshot:
-            connection = await self._pools.acquire()
-            try:
-                transaction = await self._began(connection, isolation="repeatable_read", readonly=True)
-                await connection.execute("SELECT 1")  # the first statement is what fixes the moment
-                return PostgresSnapshot(self, connection, transaction, self._settings.snapshot_max_age_seconds)
-            except BaseException:
-                await self._release(connection)
-                raise
-
+        pool = self._pools.here()
         try:
-            snapshot = await _again(_for_reads, attempt)
+            connection = pool.take() or await pool.acquire()
+            session = self._session(pool, connection)
+            try:
+                transaction = await session.begin(isolation="repeatable_read", readonly=True)
+                await session.command("SELECT 1")  # the first statement is what fixes the moment
+            except BaseException:
+                await pool.release(connection)
+                raise
         except DRIVER_ERRORS as error:
             raise self._told(error) from error
+        pool.watch.rest(connection)
+        snapshot = PostgresSnapshot(self, pool, connection, transaction)
         self._snapshots.add(snapshot)
         return snapshot
 
@@ -299,24 +271,13 @@ class PostgresBackend(_Reader):
     async def write(self, group: WriteGroup) -> Applied:
         """Apply a group; returns when it is durable. Raises Conflict, InvalidInput, NotFound, ReadOnly, Unavailable, Timeout
         (not applied) or OutcomeUnknown."""
-
-        async def attempt() -> bool:
-            connection = await self._pools.acquire()
-            try:
-                return await self._write_once(connection, group)
-            finally:
-                await self._release(connection)
-
-        try:
-            applied = await _again(self._for_writes, attempt)
-        except DRIVER_ERRORS as error:
-            raise self._told(error) from error
+        applied = await self._using(self._write, group, self._for_writes)
         return Applied(group.group_id, repeated=not applied)
 
-    async def _write_once(self, connection: Any, group: WriteGroup) -> bool:
-        transaction = await self._began(connection, isolation="read_committed")
+    async def _write(self, session: Session, group: WriteGroup) -> bool:
+        transaction = await session.begin(isolation="read_committed")
         try:
-            applied = await apply(Session(connection, copies=self._copies), group)
+            applied = await apply(session, group)
         except BaseException:
             with suppress(*DRIVER_ERRORS):
                 await transaction.rollback()
@@ -333,7 +294,7 @@ class PostgresBackend(_Reader):
 
     def _unknown(self, error: BaseException) -> OutcomeUnknown:
         told = "the connection was lost while the group was committed; sent again with the same id it is applied once"
-        return OutcomeUnknown(f"{self._pools.address.shown}: {told} ({error})")
+        return OutcomeUnknown(f"{self._address.shown}: {told} ({error})")
 
     def _for_writes(self, error: BaseException) -> bool:
         if lacks_copy(error) and self._copies:
@@ -364,16 +325,37 @@ class PostgresBackend(_Reader):
         self._loop.stop()
 
 
+def _never(_: BaseException) -> bool:
+    return False
+
+
 def _for_reads(error: BaseException) -> bool:
     return is_again(error) or is_lost(error)
 
 
-_WHOLE = (Check, Stats, Backup, Compact)
-"""Operations on the whole store, which a snapshot does not answer."""
+# --- work on a connection ------------------------------------------------------------------------------------------------
+
+
+async def _begin(session: Session, asked: tuple[Address, bool]) -> None:
+    """Make sure of the tables, and say what is to be reindexed."""
+    await prepare_schema(session, *asked)
+    say_stale(dict(await session.rows(whole.analyzers(), {})))
+
+
+async def _read_all(session: Session, operations: Sequence[Operation[Any]]) -> list[Any]:
+    """The answers at one moment."""
+    transaction = await session.begin(isolation="repeatable_read", readonly=True)
+    try:
+        found = [await _answer(session, operation) for operation in operations]
+    except TreestoreError:
+        await transaction.rollback()
+        raise
+    await transaction.commit()
+    return found
 
 
 async def _answer(session: Session, operation: Operation[Any]) -> Any:
-    """The answer to an operation, those on the whole store too, in a transaction that sees one moment."""
+    """The answer to an operation, those on the whole store too."""
     match operation:
         case Check():
             return await check_store(session)

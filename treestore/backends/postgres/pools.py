@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from treestore.backends.postgres.address import Address
+from treestore.backends.postgres.session import Watch
 from treestore.errors import Closed, Timeout, Unavailable
 
 R = TypeVar("R")
@@ -42,12 +43,107 @@ async def _prepare(connection: Any) -> None:
         await connection.execute(GENERIC_PLANS)
 
 
+class Pool:
+    """The connections of one event loop.
+
+    What is given back in good order waits here for the next who takes one, without a turn of the loop: the pool's own way
+    makes a task for each, which takes longer than a small read. It goes back to the pool if somebody waits for it there, or
+    if it was not needed for a while.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._waiting_seconds = address.pool_timeout
+        arguments = address.asyncpg_arguments()
+        self.watch = Watch(arguments.pop("command_timeout"))
+        self._pool: Any = asyncpg.create_pool(
+            **arguments,
+            min_size=0,
+            max_size=address.pool_size,
+            connection_class=_Connection,
+            init=None if address.pgbouncer else _prepare,
+        )
+        self._free: list[Any] = []
+        self._waiting = 0
+        self._sweep: asyncio.TimerHandle | None = None
+        self._giving_back: set[asyncio.Task[None]] = set()
+
+    def take(self) -> Any:
+        """A connection that is free here; None if there is none."""
+        while self._free:
+            connection = self._free.pop()
+            if not connection.is_closed():
+                return connection
+            self._give_back(connection)
+        return None
+
+    async def acquire(self) -> Any:
+        """A connection of the pool. Raises Timeout where none is free in time, Closed, and errors of the driver."""
+        await self._pool  # once; does not suspend, as nothing is connected yet
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._waiting_seconds):
+                return await self._pool.acquire()
+        except TimeoutError as error:
+            if self._pool.get_size() < self._pool.get_max_size() or self._pool.get_idle_size():
+                raise
+            told = f"all {self._pool.get_max_size()} connections have been in use for {self._waiting_seconds:g} s"
+            raise Timeout(f"{told}; TREESTORE_POOL_SIZE allows more, and an open snapshot holds one") from error
+        finally:
+            self._waiting -= 1
+
+    def keep(self, connection: Any) -> None:
+        """Take back a connection that nothing is under way on."""
+        self.watch.rest(connection)
+        if self._waiting or self._pool.is_closing():
+            self._give_back(connection)
+            return
+        self._free.append(connection)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._give_back_idle)
+
+    def _give_back(self, connection: Any) -> None:
+        task = asyncio.get_running_loop().create_task(self.release(connection))
+        self._giving_back.add(task)
+        task.add_done_callback(self._giving_back.discard)
+
+    def _give_back_idle(self) -> None:
+        """To the pool with all but the one that was used last: those that lie below it have waited longer."""
+        self._sweep = None
+        idle, self._free = self._free[:-1], self._free[-1:]
+        for connection in idle:
+            self._give_back(connection)
+
+    async def release(self, connection: Any) -> None:
+        """Take back a connection in any state. One that is broken is thrown away."""
+        self.watch.rest(connection)
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await self._pool.release(connection, timeout=_RELEASE_SECONDS)
+
+    async def close(self) -> None:
+        """Wait until all connections were given back, and close them."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        free, self._free = self._free, []
+        await self._pool
+        for connection in free:
+            await self.release(connection)
+        await self._pool.close()
+
+    def terminate(self) -> None:
+        """Drop all connections at once."""
+        self._pool.terminate()
+
+
+_IDLE_SECONDS = 60.0
+_RELEASE_SECONDS = 5.0  # to end what is under way on a connection, before it is dropped
+
+
 class Pools:
     """The pools of one store. Any thread may use it."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
         self._process = os.getpid()
         self._closed = False
 
@@ -58,37 +154,14 @@ class Pools:
         if self._closed:
             raise Closed("the store is closed")
 
-    async def acquire(self) -> Any:
-        """A connection of this loop's pool. Raises Closed, Timeout where none is free in time, and errors of the driver."""
+    def here(self) -> Pool:
+        """The pool of the running loop. Raises Closed."""
         self.check_open()
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None:
-            pool = self._pools[loop] = self._make()
-            await pool  # does not suspend: nothing is connected yet
-        waiting = self.address.pool_timeout
-        try:
-            async with asyncio.timeout(waiting):  # the pool's own way makes a task for each
-                return await pool.acquire()
-        except TimeoutError as error:
-            if pool.get_size() < pool.get_max_size() or pool.get_idle_size():
-                raise
-            told = f"all {pool.get_max_size()} connections have been in use for {waiting:g} s"
-            raise Timeout(f"{told}; TREESTORE_POOL_SIZE allows more, and an open snapshot holds one") from error
-
-    def _make(self) -> Any:
-        arguments = self.address.asyncpg_arguments()
-        size = self.address.pool_size
-        init = None if self.address.pgbouncer else _prepare
-        return asyncpg.create_pool(
-            **arguments, min_size=0, max_size=size, connection_class=_Connection, init=init
-        )
-
-    async def release(self, connection: Any) -> None:
-        """Give a connection back; one that is broken is thrown away."""
-        pool = self._pools.get(asyncio.get_running_loop())
-        if pool is not None:
-            await pool.release(connection)
+            pool = self._pools[loop] = Pool(self.address)
+        return pool
 
     async def close(self) -> None:
         """Wait until all connections were given back, and close them. Those of other loops that have ended are dropped."""

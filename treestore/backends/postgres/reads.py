@@ -40,18 +40,16 @@ from treestore.operations import (
 from treestore.records import DocumentSummary, Node, Outline, PageText, SearchHit, StoreStats, Version
 from treestore.search.query import check_searchable
 from treestore.trees import intervals, timeline
-from treestore.trees.rules import MAX_INTEGER
+from treestore.trees.rules import MAX_DEPTH, MAX_INTEGER
 
 R = TypeVar("R")
 N = TypeVar("N", Outline, Node)
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-async def quick(session: Session, ask: Operation[R]) -> R | None:
-    """The answer to an operation, if one statement gives it."""
-    by_one = _QUICK.get(type(ask))
-    found: R | None = None if by_one is None else await by_one(session, ask)
-    return found
+def quick(ask: Operation[R]) -> Callable[[Session, Operation[R]], Awaitable[R | None]] | None:
+    """What gives the answer to an operation by one statement, or None if that tells nothing. None if there is no such."""
+    return _QUICK.get(type(ask))
 
 
 async def answer(session: Session, ask: Operation[R]) -> R:
@@ -61,14 +59,16 @@ async def answer(session: Session, ask: Operation[R]) -> R:
     """
     operation: Any = ask
     if isinstance(ask, (GetNodes, Children, Subtree, Ancestors, PageTexts)):
-        named = await quick(session, operation)
+        by_one = _QUICK[type(ask)]
+        named = await by_one(session, operation)
         if named is None:
             version = await resolve(session, operation.policy_id, operation.version)
             operation = msgspec.structs.replace(operation, version=version.version_id)
-            named = await quick(session, operation)
+            named = await by_one(session, operation)
             if named is None:
                 named = await _nothing(session, operation, version)
-        return named  # type: ignore[return-value]
+        answered: R = named
+        return answered
     found: R = await _whole(operation)(session, operation)
     return found
 
@@ -145,7 +145,8 @@ async def _subtree(session: Session, ask: Subtree[N]) -> list[N] | None:
     if meaning is None:
         return None
     statement = sql.subtree(ask.weight, meaning, of_node=ask.node_id is not None, bounded=ask.max_depth is not None)
-    return await _nodes(session, statement, {**_of(ask), "node_id": ask.node_id, "max_depth": ask.max_depth}, ask.weight)
+    values = {**_of(ask), "node_id": ask.node_id, "max_depth": min(ask.max_depth or 0, MAX_DEPTH)}
+    return await _nodes(session, statement, values, ask.weight)
 
 
 async def _ancestors(session: Session, ask: Ancestors[N]) -> list[N] | None:

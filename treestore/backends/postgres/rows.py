@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
@@ -84,7 +85,9 @@ _CODECS: dict[type[msgspec.Struct], _Codec] = {
 """Made at import, as msgspec prepares a type at its first use, and two threads must not do that at once."""
 
 _LISTS: dict[type[msgspec.Struct], Any] = {Outline: list[Outline], Node: list[Node]}
-_SPECIAL = tuple(at for at, _ in _CODECS[Outline].out)
+_special = itemgetter(*[at for at, _ in _CODECS[Outline].out])
+_NOTHING_SPECIAL = {(None,) * len(_CODECS[Outline].out)}
+"""Most nodes have nothing in the columns that are to be decoded; to find out by what runs in C costs next to nothing."""
 for _list in _LISTS.values():
     msgspec.convert([], _list)
 
@@ -94,11 +97,9 @@ for _list in _LISTS.values():
 
 def nodes(rows: Iterable[Row], weight: type[N]) -> list[N]:
     """Nodes, in the order of their rows. Raises Corrupted."""
-    decoded = _CODECS[weight].decoded
-    metadata, extra, amended = _SPECIAL
-    plain = [
-        tuple(row) if row[metadata] is None and row[extra] is None and row[amended] is None else decoded(row) for row in rows
-    ]
+    plain: list[Row] = list(map(tuple, rows))
+    if not _NOTHING_SPECIAL.issuperset(map(_special, plain)):
+        plain = list(map(_CODECS[weight].decoded, plain))
     try:
         found: list[N] = msgspec.convert(plain, _LISTS[weight])
     except msgspec.ValidationError as error:

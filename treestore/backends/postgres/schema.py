@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import asyncpg
 
 from treestore.backends.postgres.address import Address
+from treestore.backends.postgres.session import Session
 from treestore.backends.postgres.tables import REVISIONS, VERSION_TABLE, VERSIONS
 from treestore.errors import MigrationError, NoStore
 
@@ -15,14 +15,14 @@ _REVISION = f"SELECT version_num FROM {VERSION_TABLE}"
 _ADOPTED = f"SELECT 1 FROM {VERSIONS.name} LIMIT 1"
 
 
-async def prepare_schema(connection: Any, address: Address, create: bool) -> None:
+async def prepare_schema(session: Session, address: Address, create: bool) -> None:
     """Make sure that the tables are those of this code. In a database without any they are made, if ``create``.
 
     Raises NoStore, MigrationError, and errors of the driver.
     """
-    revision = await _revision(connection)
+    revision = await _revision(session)
     if revision is None:
-        if await _has_tables(connection):
+        if await _has_tables(session):
             raise MigrationError(
                 f"{address.shown}: there are tables named {VERSIONS.name} that treestore has not prepared yet; "
                 "'treestore db upgrade' does so"
@@ -32,7 +32,7 @@ async def prepare_schema(connection: Any, address: Address, create: bool) -> Non
         from treestore.backends.postgres import migrations
 
         await asyncio.to_thread(migrations.upgrade, address)
-        revision = await _revision(connection)
+        revision = await _revision(session)
     check_revision(revision, address.shown)
 
 
@@ -45,17 +45,17 @@ def check_revision(revision: str | None, where: str) -> None:
     raise MigrationError(f"{where}: the tables are of revision {revision}, newer than this code: use a newer treestore")
 
 
-async def _revision(connection: Any) -> str | None:
+async def _revision(session: Session) -> str | None:
     try:
-        found: str | None = await connection.fetchval(_REVISION)
+        found: str | None = await session.value(_REVISION)
     except asyncpg.UndefinedTableError:
         return None
     return found
 
 
-async def _has_tables(connection: Any) -> bool:
+async def _has_tables(session: Session) -> bool:
     try:
-        await connection.fetchval(_ADOPTED)
+        await session.value(_ADOPTED)
     except asyncpg.UndefinedTableError:
         return False
     return True

@@ -1,44 +1,112 @@
-"""One connection at work: statements by their parameters' names."""
+"""One connection at work: statements by their parameters' names, and transactions."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any
+from weakref import WeakSet
 
+from treestore.backends.postgres.address import Address
+from treestore.backends.postgres.sql import groups
 from treestore.backends.postgres.sql.statement import Statement
+
+_EVERY_SECONDS = 0.5
+
+
+class Watch:
+    """Ends connections that were asked something and have not answered for ``seconds``: a server that hangs, or a network
+    that lost it. The driver's own way, a timer for each statement, costs a sixth of a small read.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: dict[Any, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._overdue: WeakSet[Any] = WeakSet()
+
+    def step(self, connection: Any) -> None:
+        """A connection is asked something now."""
+        self._since[connection] = monotonic()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_EVERY_SECONDS, self._look)
+
+    def rest(self, connection: Any) -> None:
+        """Nothing is asked of it any more."""
+        self._since.pop(connection, None)
+
+    def ended(self, connection: Any) -> bool:
+        """Whether it was ended because it did not answer."""
+        return connection in self._overdue
+
+    def _look(self) -> None:
+        self._timer = None
+        now = monotonic()
+        for connection, since in list(self._since.items()):
+            if now - since > self._seconds:
+                self._overdue.add(connection)
+                del self._since[connection]
+                connection.terminate()
+        if self._since:
+            self._timer = asyncio.get_running_loop().call_later(_EVERY_SECONDS, self._look)
 
 
 class Session:
-    """A connection, in a transaction or not, as reads and writes use it. ``copies``: whether the server takes COPY."""
+    """A connection, in a transaction or not, as reads and writes use it.
 
-    def __init__(self, connection: Any, *, copies: bool = True) -> None:
+    ``watch`` is told of each step, so that one that never ends is noticed. ``copies``: whether the server takes COPY.
+    """
+
+    def __init__(self, connection: Any, address: Address, watch: Watch, *, copies: bool = True) -> None:
         self._connection = connection
+        self._address = address
+        self._watch = watch
         self._copies = copies
+
+    async def begin(self, **how: Any) -> Any:
+        """Begin a transaction. Behind PgBouncer each has to say for itself how long a statement may take."""
+        transaction = self._connection.transaction(**how)
+        await transaction.start()
+        if self._address.pgbouncer:
+            await self.command(groups.statement_timeout(self._address.statement_timeout_ms))
+        return transaction
 
     async def rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
         """The rows that a statement gives, in its order."""
+        self._watch.step(self._connection)
         found: list[Any] = await self._connection.fetch(statement.sql, *statement.arguments(values))
         return found
 
     async def row(self, statement: Statement, values: Mapping[str, Any]) -> Any:
         """The first row, None if there is none."""
+        self._watch.step(self._connection)
         return await self._connection.fetchrow(statement.sql, *statement.arguments(values))
 
     async def run(self, statement: Statement, values: Mapping[str, Any]) -> None:
         """Run a statement that gives no rows."""
+        self._watch.step(self._connection)
         await self._connection.execute(statement.sql, *statement.arguments(values))
 
     async def run_each(self, statement: Statement, values: Iterable[Mapping[str, Any]]) -> None:
         """Run a statement once for each of many."""
+        self._watch.step(self._connection)
         await self._connection.executemany(statement.sql, [statement.arguments(each) for each in values])
+
+    async def value(self, sql: str) -> Any:
+        """The first value of the first row of a query without parameters, None if there is none."""
+        self._watch.step(self._connection)
+        return await self._connection.fetchval(sql)
 
     async def command(self, sql: str) -> None:
         """Run a command that has no parameters."""
+        self._watch.step(self._connection)
         await self._connection.execute(sql)
 
     async def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], insert: Statement) -> None:
         """Add rows to a table: by COPY or, where the server has none, by inserting each with ``insert``."""
         if self._copies:
+            self._watch.step(self._connection)
             await self._connection.copy_records_to_table(table, records=rows, columns=columns)
         else:
             await self.run_each(insert, (dict(zip(columns, row, strict=True)) for row in rows))

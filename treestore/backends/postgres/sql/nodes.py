@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ARRAY, Integer, Select, Text, and_, any_, bindparam, func, literal_column, select
+from sqlalchemy import ARRAY, Integer, Select, Text, and_, any_, bindparam, literal_column, select
 from sqlalchemy.sql.selectable import CTE
 
 from treestore import catalog
@@ -18,7 +18,6 @@ from treestore.backends.postgres.sql.statement import ONE, POLICY, Statement, co
 from treestore.backends.postgres.sql.versions import How, chosen
 from treestore.backends.postgres.tables import NODES, PAGE_TEXTS
 from treestore.records import Outline
-from treestore.trees.rules import MAX_DEPTH
 
 
 @cache
@@ -79,14 +78,13 @@ def _walk_down(*begin: Any) -> CTE:
     c = NODES.c
     walk = select(c.id, c.version_id, c.node_id, c.ordinal, level).where(*begin).cte("walk", recursive=True)
     below = NODES.alias("below").c
-    deepest = func.least(integer("max_depth"), literal_column(str(MAX_DEPTH), Integer))
     step = select(below.id, below.version_id, below.node_id, below.ordinal, walk.c.level + ONE).where(
         below.policy_id == POLICY,
         below.version_id == walk.c.version_id,
         below.parent_id == walk.c.node_id,
         below.parent_ordinal == walk.c.ordinal,
         below.ordinal > walk.c.ordinal,
-        walk.c.level < deepest,
+        walk.c.level < integer("max_depth"),
     )
     return walk.union_all(step)
 
