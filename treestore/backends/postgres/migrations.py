@@ -169,6 +169,7 @@ def transaction(address: Address) -> Generator[sqlalchemy.Connection]:
     engine = sqlalchemy.create_engine(
         address.sqlalchemy_url(),
         poolclass=sqlalchemy.NullPool,
+        use_native_hstore=False,  # it is looked for under a savepoint
         connect_args={"prepare_threshold": None},  # prepared statements do not outlive a transaction behind PgBouncer
     )
     with engine.begin() as connection:
