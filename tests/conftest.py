@@ -43,7 +43,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _databases_go_with_the_test() -> Iterator[None]:
     yield
-    databases.drop_all()
+    databases.take_back()
 
 
 @pytest.fixture(scope="session")
