@@ -42,7 +42,11 @@ def _sync(url: str, clock: Clock, settings: Settings | None = None) -> SyncStore
 
 def _async(url: str, clock: Clock, settings: Settings | None = None) -> SyncStore:
     runner = asyncio.Runner()
-    store = runner.run(_opened(url, clock, settings))
+    try:
+        store = runner.run(_opened(url, clock, settings))
+    except BaseException:
+        runner.close()
+        raise
     return cast(SyncStore, _Waited(store, runner))
 
 
