@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,6 +73,14 @@ def test_the_revisions_are_those_that_the_code_knows() -> None:
     history = migrations.history()
     assert tuple(entry.revision for entry in history) == REVISIONS
     assert all(entry.title and entry.deletes.startswith("Deletes ") for entry in history), "a downgrade says what it deletes"
+
+
+def test_a_wheel_has_them_where_the_code_looks() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (shipped,) = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"].items()
+    assert shipped == ("alembic", str(Path(migrations.__file__).parent.relative_to(ROOT) / "alembic"))
+    assert migrations.folder() == ROOT / "alembic"
+    assert not (ROOT / "alembic" / "__init__.py").exists(), "with it, 'import alembic' would find the folder"
 
 
 def test_up_with_rows_down_and_up_again(url: str, address: Address) -> None:
