@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, cast
 
 import treestore
+from tests.postgres import databases
 from treestore import Settings, SyncDriver, TreeStore
 from treestore.backends.protocol import Backend, SyncBackend
 from treestore.repositories.plan import Clock, Repository
@@ -36,17 +37,17 @@ def _btree(folder: Path) -> str:
     return f"btree:///{folder / 'store'}"
 
 
+def _postgres(folder: Path) -> str:
+    return databases.new_url()
+
+
 def _sync(url: str, clock: Clock, settings: Settings | None = None) -> SyncStore:
     return treestore.open_sync(url, settings=settings, clock=clock)
 
 
 def _async(url: str, clock: Clock, settings: Settings | None = None) -> SyncStore:
     runner = asyncio.Runner()
-    try:
-        store = runner.run(_opened(url, clock, settings))
-    except BaseException:
-        runner.close()
-        raise
+    store = runner.run(_opened(url, clock, settings))
     return cast(SyncStore, _Waited(store, runner))
 
 
@@ -125,13 +126,16 @@ KINDS = {
     "btree": Kind(_btree, _sync),
     "btree-async": Kind(_btree, _async),
     "btree-reopened": Kind(_btree, _reopened),
+    "postgres": Kind(_postgres, _sync),
+    "postgres-async": Kind(_postgres, _async),
+    "postgres-reopened": Kind(_postgres, _reopened),
 }
 """Every store, in every way of using it."""
 
 STEADY = [name for name in KINDS if not name.endswith("-reopened")]
 """Those that stay open, as a snapshot needs it."""
 
-URLS = {"memory": _memory, "btree": _btree}
+URLS = {"memory": _memory, "btree": _btree, "postgres": _postgres}
 """The stores alone, for tests that drive both faces by themselves."""
 
 
