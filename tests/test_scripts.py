@@ -15,6 +15,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.postgres import databases
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("scripts/demo", "scripts/test")
 
@@ -50,6 +52,18 @@ def test_the_demo_runs_without_a_terminal_and_cleans_up(tmp_path: Path) -> None:
     assert as_of.split()[:2] == ["1", "2026-01-01"]
     assert "\x1b" not in ran.stdout
     assert [entry.name for entry in tmp_path.iterdir() if "demo" in entry.name] == []
+
+
+def test_the_demo_runs_on_postgresql(tmp_path: Path) -> None:
+    name = databases.new_name()
+    databases.server().make_database(name)
+    url = databases.server().url(name).replace("postgres@", "postgres:secret@")
+    ran = run(ROOT / "scripts" / "demo", "--store", url, VENV=sys.prefix, TMPDIR=str(tmp_path))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    for shown in ("created    four-lectures 1  53 nodes", "equal to README_markdown", "sound: ", "no differences"):
+        assert shown in ran.stdout
+    assert "\n1 added, 1 changed, 1 moved\n" in ran.stdout
+    assert "postgresql://postgres:***@/" in ran.stdout and "secret" not in ran.stdout
 
 
 def test_a_demo_whose_reader_goes_away_cleans_up(tmp_path: Path) -> None:
