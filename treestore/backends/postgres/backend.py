@@ -108,6 +108,8 @@ class PostgresSnapshot(_Reader):
         self._backend._pools.check_open()
         if self._closed is None and time.monotonic() >= self._expires:
             raise Closed(_TOO_OLD)
+        if self._closed is None and self._home.is_closed():
+            self._closed = "the event loop that the snapshot was taken under has ended"
         if self._closed is not None:
             raise Closed(self._closed)
 
@@ -130,7 +132,9 @@ class PostgresSnapshot(_Reader):
 
     async def close(self) -> None:
         """End the transaction. May be called again."""
-        if self._closed is None:
+        if self._home.is_closed():  # and so is the connection
+            self._backend._snapshots.discard(self)
+        elif self._closed is None:
             await self._at_home(self._end("the snapshot is closed"))
 
     async def _end(self, reason: str) -> None:
@@ -216,7 +220,7 @@ class PostgresBackend(_Reader):
 
     async def _once(self, work: Work[A, R], asked: A) -> R:
         pool = self._pools.here()
-        connection = pool.take() or await pool.acquire()
+        connection = await pool.acquire()
         try:
             done = await work(self._session(pool, connection), asked)
         except BaseException as error:
@@ -247,7 +251,7 @@ class PostgresBackend(_Reader):
         """The present moment, as a reader of its own. It holds a connection."""
         pool = self._pools.here()
         try:
-            connection = pool.take() or await pool.acquire()
+            connection = await pool.acquire()
             session = self._session(pool, connection)
             try:
                 transaction = await session.begin(isolation="repeatable_read", readonly=True)

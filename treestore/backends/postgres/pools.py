@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -64,21 +64,18 @@ class Pool:
         )
         self._free: list[Any] = []
         self._waiting = 0
+        self._guard: AsyncGenerator[None, None] | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._giving_back: set[asyncio.Task[None]] = set()
 
-    def take(self) -> Any:
-        """A connection that is free here; None if there is none."""
+    async def acquire(self) -> Any:
+        """A connection. Raises Timeout where none is free in time, Closed, and errors of the driver."""
         while self._free:
             connection = self._free.pop()
             if not connection.is_closed():
                 return connection
             self._give_back(connection)
-        return None
-
-    async def acquire(self) -> Any:
-        """A connection of the pool. Raises Timeout where none is free in time, Closed, and errors of the driver."""
-        await self._pool  # once; does not suspend, as nothing is connected yet
+        await self._begin()
         self._waiting += 1
         try:
             async with asyncio.timeout(self._waiting_seconds):
@@ -90,6 +87,20 @@ class Pool:
             raise Timeout(f"{told}; TREESTORE_POOL_SIZE allows more, and an open snapshot holds one") from error
         finally:
             self._waiting -= 1
+
+    async def _begin(self) -> None:
+        """Begin, at the first call. An event loop that ends shuts down its asynchronous generators, and so this pool."""
+        if self._guard is None:
+            await self._pool  # does not suspend, as nothing is connected yet
+            self._guard = self._until_loop_ends()
+            await anext(self._guard)
+
+    async def _until_loop_ends(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self._pool.terminate()
+            await asyncio.sleep(0)  # the turn in which sockets are closed
 
     def keep(self, connection: Any) -> None:
         """Take back a connection that nothing is under way on."""
@@ -124,14 +135,11 @@ class Pool:
         if self._sweep is not None:
             self._sweep.cancel()
         free, self._free = self._free, []
-        await self._pool
         for connection in free:
             await self.release(connection)
-        await self._pool.close()
-
-    def terminate(self) -> None:
-        """Drop all connections at once."""
-        self._pool.terminate()
+        if self._guard is not None:
+            await self._pool.close()
+            await self._guard.aclose()
 
 
 _IDLE_SECONDS = 60.0
@@ -164,7 +172,7 @@ class Pools:
         return pool
 
     async def close(self) -> None:
-        """Wait until all connections were given back, and close them. Those of other loops that have ended are dropped."""
+        """Wait until all connections were given back, and close them. Those of loops that have ended are closed already."""
         self._closed = True
         here = asyncio.get_running_loop()
         for loop, pool in list(self._pools.items()):
@@ -172,9 +180,6 @@ class Pools:
                 await pool.close()
             elif loop.is_running():
                 await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(pool.close(), loop))
-            else:
-                with suppress(Exception):
-                    pool.terminate()
         self._pools.clear()
 
 
