@@ -19,7 +19,7 @@ from treestore.errors import InvalidInput, MigrationError, NoStore, NotAStore, T
 
 app = typer.Typer(
     name="treestore",
-    help="Versioned trees of documents in an embedded store.",
+    help="Versioned trees of documents, in an embedded store or PostgreSQL.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -53,7 +53,7 @@ def _before_verb(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version of treestore.")
     ] = False,
 ) -> None:
-    """Versioned trees of documents in an embedded store."""
+    """Versioned trees of documents, in an embedded store or PostgreSQL."""
     context.obj = store
 
 

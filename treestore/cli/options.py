@@ -24,7 +24,7 @@ Store = Annotated[
         metavar="URL",
         # The address with a hyphen comes first: further on in the text it would be broken there in a terminal.
         help="Default: TREESTORE_URL, else btree:///treestore-data. Others: btree:///relative/folder, "
-        "btree:////absolute/folder, memory://.",
+        "btree:////absolute/folder, postgresql://user@host/database, memory://.",
         show_default=False,
     ),
 ]
