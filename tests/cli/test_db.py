@@ -41,6 +41,12 @@ def test_from_nothing_to_the_newest_and_back(command: Command) -> None:
     assert command.done("db", "current").out == "no tables of treestore\n"
 
 
+def test_help_cuts_nothing_off(command: Command) -> None:
+    shown = command.process("db", "--help", environ={"COLUMNS": "60"}).out
+    assert "downgrade" in shown
+    assert [line for line in shown.splitlines() if line.endswith("...")] == []
+
+
 def test_history_needs_no_database(command: Command) -> None:
     command.url = "postgresql://u@127.0.0.1:1/d"
     assert [line.split()[0] for line in command.done("db", "history").lines] == ["REVISION", *REVISIONS]

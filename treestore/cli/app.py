@@ -28,7 +28,7 @@ app = typer.Typer(
 for group in (ingest, reading, finding, versions, changes, maintenance, bench):
     group.add_verbs(app)
 app.add_typer(config.app, name="config", help="The settings that apply.")
-app.add_typer(database.app, name="db", help="The tables of a PostgreSQL store: revisions of their schema.")
+app.add_typer(database.app, name="db", help="The schema of a PostgreSQL store.")
 
 INTERRUPTED = 130
 _BAD_INPUT = (InvalidInput, NotAStore, MigrationError)

@@ -22,7 +22,7 @@ Revision = Annotated[str, typer.Argument(metavar="[REVISION]", help="A revision'
 
 @app.callback()
 def _schema() -> None:
-    """The tables of a PostgreSQL store: revisions of their schema."""
+    """The schema of a PostgreSQL store."""
 
 
 @app.command()
@@ -104,7 +104,7 @@ def current(context: typer.Context, store: Store = None, as_json: Json = False) 
 
 @app.command()
 def history(as_json: Json = False) -> None:
-    """List the revisions that this treestore knows, the oldest first."""
+    """List the revisions that there are, the oldest first."""
     _need_packages()
     from treestore.backends.postgres import migrations
 
@@ -117,7 +117,7 @@ def history(as_json: Json = False) -> None:
 
 @app.command()
 def check(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
-    """Compare the database's tables with those that this treestore works on.
+    """Compare the tables with those that are expected.
 
     The status is 1 if they differ. What others have added is no difference.
     """
