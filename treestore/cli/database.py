@@ -104,7 +104,7 @@ def current(context: typer.Context, store: Store = None, as_json: Json = False) 
 
 @app.command()
 def history(as_json: Json = False) -> None:
-    """List the revisions that there are, the oldest first."""
+    """List all revisions, the oldest first."""
     _need_packages()
     from treestore.backends.postgres import migrations
 
@@ -117,7 +117,7 @@ def history(as_json: Json = False) -> None:
 
 @app.command()
 def check(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
-    """Compare the tables with those that are expected.
+    """Name what differs from what is expected.
 
     The status is 1 if they differ. What others have added is no difference.
     """
