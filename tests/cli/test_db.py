@@ -42,9 +42,9 @@ def test_from_nothing_to_the_newest_and_back(command: Command) -> None:
 
 
 def test_help_cuts_nothing_off(command: Command) -> None:
-    shown = command.process("db", "--help", environ={"COLUMNS": "60"}).out
-    assert "downgrade" in shown
-    assert [line for line in shown.splitlines() if line.endswith("...")] == []
+    verbs = command.process("db", "--help", environ={"COLUMNS": "60"}).out.partition("Commands:\n")[2].splitlines()
+    assert len(verbs) == 5
+    assert [line for line in verbs if line.endswith("...")] == []
 
 
 def test_history_needs_no_database(command: Command) -> None:
