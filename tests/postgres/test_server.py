@@ -36,7 +36,8 @@ def ended(pid: int) -> None:
 def test_both_drivers_connect_by_its_url(own: Server) -> None:
     with psycopg.connect(own.url()) as connection:
         assert connection.execute("SHOW server_encoding").fetchone() == ("UTF8",)
-        assert connection.execute("SHOW lc_collate").fetchone() == ("C",)
+        collation = connection.execute("SELECT datcollate FROM pg_database WHERE datname = current_database()").fetchone()
+        assert collation == ("C",)
         assert connection.execute("SHOW listen_addresses").fetchone() == ("",)
 
 
