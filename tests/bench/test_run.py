@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 from treestore.bench import contenders, corpus, report
-from treestore.bench.cases import CASES, SQLITE, TREESTORE, Bound, Case
-from treestore.bench.contender import Contender, Hit
-from treestore.bench.contenders.native import NativeAsync, NativeSync
+from treestore.bench.cases import CASES, ON_POSTGRES, POSTGRES, SQLITE, TREESTORE, Bound, Case
+from treestore.bench.contender import Contender, Hit, Place
 from treestore.bench.contenders.sqlite import Sqlite
+from treestore.bench.contenders.treestores import NativeAsync, NativeSync
 from treestore.bench.corpus import Corpus, PlainNode, Tree
 from treestore.bench.run import Measured, Mismatch, Run, Times, run
 
@@ -157,7 +157,7 @@ def test_a_contender_is_not_asked_what_it_has_no_verb_for(small: Corpus, tmp_pat
 
 @pytest.mark.parametrize("kind", [NativeSync, NativeAsync])
 def test_treestore_has_every_verb(kind: type[Contender], tmp_path: Path) -> None:
-    opened = kind(tmp_path)
+    opened = kind(Place(tmp_path))
     opened.close()
     assert opened.verbs.keys() == {case.verb for case in CASES} | {"search_all"}
 
@@ -235,12 +235,35 @@ def test_a_table_says_times_spread_and_ratio() -> None:
         ["What case is", "2500x", "2.00 µs ±10%", "5.00 ms ±10%", "2x SQLite: met (2500x)"],
         ["What other is", "-", "500 ms ±10%", "-", "-"],
     ]
-    assert report.short_table(made) == (headings[:-1], [[cell.removesuffix(" ±10%") for cell in row[:-1]] for row in rows])
+    assert report.short_tables(made) == [(headings[:-1], [[cell.removesuffix(" ±10%") for cell in row[:-1]] for row in rows])]
+    assert [line.partition(":")[0] for line in report.explained(made)] == ["VS SQLITE"]
     lines = report.markdown(made).splitlines()
     assert lines[:2] == ["|  | vs SQLite | treestore | SQLite | aim |", "| --- | ---: | ---: | ---: | --- |"]
     assert lines[3] == "| What other is | - | 500 ms ±10% | - | - |"
     assert report.made_of(made).startswith("1,234 nodes, medians of 3 rounds; treestore 0")
     assert report.sizes(Run(1, 1, (), ())) == "1 node, 1 round"
+
+
+def test_a_run_with_postgresql_says_how_both_stores_compare_with_plain_sql() -> None:
+    times = {TREESTORE: 1e-3, SQLITE: 2e-3, ON_POSTGRES: 4e-3, POSTGRES: 3e-3}
+    entry = measured(times, Bound(2.0, POSTGRES, nodes=None), Bound(0.8, POSTGRES, of=ON_POSTGRES, nodes=None))
+    run = Run(1234, 3, tuple(times), (entry, measured({TREESTORE: 0.5}, name="other")), "15.1")
+    headings, rows = report.table(run)
+    assert headings == ["WHAT", "VS SQLITE", "VS POSTGRESQL", *(name.upper() for name in times)]
+    assert rows[0][1:3] == ["2.00x", "3.00x / 0.75x"]
+    assert rows[1][1:3] == ["-", "-"]
+    assert report.aims(run)[:2] == [
+        "What case is  2x PostgreSQL: met (3.00x)",
+        "What case is  treestore on PostgreSQL: 0.8x PostgreSQL: missed (0.75x)",
+    ]
+    _, (short, lines) = report.short_tables(run)
+    assert short == ["WHAT", "VS POSTGRESQL", "TREESTORE", "POSTGRESQL"]
+    assert lines == [["What case is", "3.00x / 0.75x", "1.00 ms", "3.00 ms"]]
+    assert [line.partition(":")[0] for line in report.explained(run)] == ["VS SQLITE", "VS POSTGRESQL"]
+    assert report.markdown(run).startswith("|  | vs SQLite | vs PostgreSQL | treestore | SQLite | treestore on PostgreSQL | ")
+    assert "PostgreSQL 15.1, asyncpg " in report.made_of(run)
+    as_fast = report.as_data(run)["cases"][0]["times_as_fast"]
+    assert as_fast[POSTGRES] == {TREESTORE: pytest.approx(3.0), ON_POSTGRES: pytest.approx(0.75)}
 
 
 @pytest.mark.parametrize(

@@ -34,24 +34,25 @@ def test_a_small_run(tmp_path: Path) -> None:
     temporary.mkdir()
     outputs = {kind: tmp_path / f"found.{kind}" for kind in ("json", "markdown", "svg")}
     ran = run(
-        *("--nodes", 300, "--rounds", 1, "--json", outputs["json"]),
+        *("--nodes", 60, "--rounds", 1, "--json", outputs["json"]),
         *("--markdown", outputs["markdown"], "--plot", outputs["svg"]),
         temporary=temporary,
     )
     assert ran.returncode == 0, ran.stderr
     assert list(temporary.iterdir()) == []
     found = json.loads(outputs["json"].read_text())
-    assert (found["nodes"], found["rounds"]) == (300, 1)
+    assert (found["nodes"], found["rounds"]) == (60, 1)
     assert [case["name"] for case in found["cases"]] == [case.name for case in CASES]
-    names = [kind.name for kind in contenders.available()]
+    assert found["versions"]["PostgreSQL"]
+    names = [kind.name for kind in contenders.available(server=True)]
     printed, marked = ran.stdout.splitlines()[1:], outputs["markdown"].read_text().splitlines()[2:]
     for number, case in enumerate(found["cases"]):
-        assert {"treestore", "treestore async"} <= case["seconds"].keys() <= set(names)
+        assert {"treestore", "treestore async", "treestore on PostgreSQL"} <= case["seconds"].keys() <= set(names)
         assert all(0 < times["median"] < 10 for times in case["seconds"].values())
         assert printed[number].startswith(case["what"])
         assert marked[number].startswith(f"| {case['what']} | ")
     drawn = "".join(ElementTree.parse(outputs["svg"]).getroot().itertext())
-    for shown in [*names, *(case.what for case in CASES), "300 nodes"]:
+    for shown in [*names, *(case.what for case in CASES), "60 nodes"]:
         assert shown in drawn
 
 
@@ -59,12 +60,13 @@ def test_a_small_run(tmp_path: Path) -> None:
 def test_what_is_not_installed(missing: str, tmp_path: Path) -> None:
     (tmp_path / f"{missing}.py").write_text(f'raise ModuleNotFoundError("No module named {missing!r}")\n')
     plotted = tmp_path / "found.svg"
-    ran = run("--nodes", 2, "--rounds", 1, "--plot", plotted, path=tmp_path)
+    ran = run("--nodes", 2, "--rounds", 1, "--postgres", "none", "--plot", plotted, path=tmp_path)
     if missing == "lmdb":
         assert ran.returncode == 0, ran.stderr
         said = "LMDB is left out: Python's lmdb is not installed (pip install lmdb)\nmaking the document\n"
         assert ran.stderr.startswith(said)
         assert "LMDB" not in ran.stdout.splitlines()[0]
+        assert "POSTGRES" not in ran.stdout
         assert "2 nodes, 1 round" in plotted.read_text()
     else:
         said = "--plot: needs matplotlib (No module named 'matplotlib'): pip install -e '.[dev]'"
@@ -85,17 +87,18 @@ def test_what_is_not_installed(missing: str, tmp_path: Path) -> None:
         (["--markdown", "/"], "--markdown: / can't be written to"),
         (["--plot", "/nonexistent/folder/found.svg"], "--plot: /nonexistent/folder/found.svg can't be written to"),
         (["--plot", "found.pdf"], "--plot: must end in .svg or .png"),
+        (["--postgres", "mysql://here"], "url: must begin with postgresql://, postgres:// or postgresql+asyncpg://"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
     ],
 )
 def test_arguments_that_are_refused(arguments: list[str], said: str) -> None:
-    ran = run(*arguments)
+    ran = run("--postgres", "none", *arguments)
     assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", f"benchmark_backends: {said}\n")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 128 + signal.SIGINT)])
 def test_a_run_that_is_ended_leaves_nothing(number: signal.Signals, status: int, tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "--nodes", "300", "--folder", str(tmp_path)]
+    command = [sys.executable, str(SCRIPT), "--nodes", "300", "--postgres", "none", "--folder", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as ran:
         assert ran.stderr is not None
         while not ran.stderr.readline().startswith(b"checking the answers: 64"):

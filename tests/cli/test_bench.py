@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Command
+from tests.postgres.databases import server
 from treestore.bench import cases, contenders
 
 
@@ -48,6 +49,24 @@ def test_json_alone(treestore: Command, tmp_path: Path) -> None:
     names = {kind.name for kind in contenders.available()}
     assert {name for case in found["cases"] for name in case["seconds"]} == names
     assert all(len(times["rounds"]) == 2 for case in found["cases"] for times in case["seconds"].values())
+
+
+@pytest.mark.usefixtures("_quickly")
+def test_postgresql_has_a_table_of_its_own(treestore: Command, tmp_path: Path) -> None:
+    url = server().url("postgres")
+    ran = treestore.done("bench", "--nodes", 9, "--rounds", 1, "--folder", tmp_path, "--postgres", url)
+    blank = ran.lines.index("")
+    headings, *lines = ran.lines[blank + 1 : ran.lines.index("", blank + 1)]
+    assert headings.split() == ["WHAT", "VS", "POSTGRESQL", "TREESTORE", "POSTGRESQL"]
+    whats = [line.split("  ")[0] for line in lines]
+    assert {"A node by its id", "Subtree to depth 3", "Store the document, per node"} < set(whats)
+    assert "Both versions, read whole" not in whats
+    assert max(len(line) for line in (headings, *lines)) <= 80, "the width of a terminal"
+    assert "VS POSTGRESQL: how many times as fast as plain SQL on PostgreSQL treestore is" in ran.out
+
+
+def test_a_server_that_is_none(treestore: Command) -> None:
+    assert "url: " in treestore.refused(2, "bench", "--postgres", "mysql://here")
 
 
 @pytest.mark.parametrize(

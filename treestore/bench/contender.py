@@ -1,4 +1,4 @@
-"""What a store has to offer to be measured: a folder to lie in, and a function for each verb that it has.
+"""What a store has to offer to be measured: a place to lie in, and a function for each verb that it has.
 
 A verb takes one question and gives one answer. It may lack where a store has no such thing; it is then not measured there. The
 answers of all stores to a question must be equal, as :mod:`treestore.bench.cases` says:
@@ -63,18 +63,40 @@ class Hit(msgspec.Struct, frozen=True):
 
 
 class Scoring(msgspec.Struct, frozen=True):
-    """In what a store's BM25 differs from that of others.
+    """How a store's searches score: a node's score is the sum over the words asked.
 
-    ``weight(n, k)`` is the weight of a word that ``k`` of ``n`` nodes say. ``words_of_code`` says as how many words a code
-    such as "M54.5" counts in the length of a node.
+    ``word(k, n, times, length)`` is what a word that ``k`` of ``n`` nodes say adds to a node that says it so many times and is
+    so many times as long as the mean. ``words_of_code`` says as how many words a code such as "M54.5" counts in that length.
+    ``tolerance`` is how far scores may be off, by the precision of the store's arithmetic.
     """
 
-    weight: Callable[[int, int], float]
+    word: Callable[[int, int, int, float], float]
     words_of_code: int
+    tolerance: float = 1e-9
+
+
+K1, B = 1.2, 0.75
+
+
+def bm25(weight: Callable[[int, int], float]) -> Callable[[int, int, int, float], float]:
+    """Okapi BM25 with the title, summary and text of a node as one text. ``weight(n, k)`` is the weight of a word that ``k``
+    of ``n`` nodes say, in which stores differ."""
+
+    def word(found: int, nodes: int, times: int, length: float) -> float:
+        return weight(nodes, found) * times * (K1 + 1) / (times + K1 * (1 - B + B * length))
+
+    return word
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a store is to lie: a new folder of its own, or a new database on the server with this URL, which it drops."""
+
+    folder: Path
+    server: str | None = None
 
 
 class Contender(ABC):
-    """A store in a folder of its own, open from the time it is made until :meth:`close`."""
+    """A store in a place of its own, open from the time it is made until :meth:`close`."""
 
     name: ClassVar[str]
     """What tables and plots call it."""
@@ -85,11 +107,11 @@ class Contender(ABC):
     verbs: Mapping[str, Verb]
 
     @abstractmethod
-    def __init__(self, folder: Path) -> None: ...
+    def __init__(self, place: Place) -> None: ...
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the folder."""
+        """Let go of the place."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -99,12 +121,16 @@ class Contender(ABC):
     def settle(self) -> None:
         """What whoever knows this store does at times where nodes are amended, so that it answers as fast as before."""
 
+    def ready(self, verb: str, question: Any) -> Any:
+        """A question in the form that the verb takes: what is done here is not measured."""
+        return question
+
     def answer(self, verb: str, question: Any) -> Any:
         """One answer."""
-        return self.verbs[verb](question)
+        return self.verbs[verb](self.ready(verb, question))
 
     def seconds(self, verb: str, questions: Sequence[Any]) -> float:
-        """How long it takes to answer all questions, one after the other."""
+        """How long it takes to answer all questions, which are :meth:`ready`, one after the other."""
         ask = self.verbs[verb]
         start = perf_counter()
         for question in questions:

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from treestore.bench.cases import ASYNC, DISK, LMDB, SQLITE, TREESTORE
+from treestore.bench.cases import ASYNC, DISK, LMDB, ON_POSTGRES, POSTGRES, SQLITE, TREESTORE
 from treestore.bench.report import sizes, time_text
 from treestore.bench.run import Measured, Run
 from treestore.errors import InvalidInput
@@ -20,10 +20,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = 3
-COLOURS = {TREESTORE: "#0072b2", ASYNC: "#56b4e9", SQLITE: "#e69f00", LMDB: "#009e73", DISK: "#999999"}
+COLOURS = {
+    TREESTORE: "#0072b2",
+    ASYNC: "#56b4e9",
+    SQLITE: "#e69f00",
+    LMDB: "#009e73",
+    ON_POSTGRES: "#cc79a7",
+    POSTGRES: "#d55e00",
+    DISK: "#999999",
+}
 """Those of Okabe and Ito, which people with any kind of colour vision tell apart."""
 
-_OTHER_COLOUR = "#cc79a7"
+_OTHER_COLOUR = "#f0e442"
 _BAR = 0.17  # inches for a bar, and for the space around a panel
 _AROUND = 0.62
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 import treestore
-from treestore.bench.cases import ASYNC, LMDB, SQLITE, TREESTORE, Bound
+from treestore.bench.cases import ASYNC, LMDB, ON_POSTGRES, POSTGRES, SQLITE, TREESTORE, Bound
 from treestore.bench.run import Measured, Run, Times
 
 
@@ -92,33 +92,46 @@ def _cell(times: Times | None) -> str:
 
 
 def table(run: Run, *, aims: bool = False) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """Headings and rows: what was measured, how many times as fast as SQLite both faces of treestore are, and for each
-    contender the median of the rounds and half the distance of their quartiles. ``aims`` adds what treestore aims at, and how
-    it came out."""
-    headings = ["WHAT", _RATIO, *(name.upper() for name in run.contenders), *(["AIM"] if aims else [])]
+    """Headings and rows: what was measured, how many times as fast as SQLite (and as PostgreSQL, if it took part) treestore
+    is, and for each contender the median of the rounds and half the distance of their quartiles. ``aims`` adds what treestore
+    aims at, and how it came out."""
+    beside = _beside(run)
+    ratios = [_heading(other).upper() for other in beside]
+    headings = ["WHAT", *ratios, *(name.upper() for name in run.contenders), *(["AIM"] if aims else [])]
     rows: list[Sequence[str]] = []
     for measured in run.measured:
-        row = [measured.case.what, _ratio(measured), *(_cell(measured.times.get(name)) for name in run.contenders)]
+        row = [measured.case.what, *(_ratio(measured, other) for other in beside)]
+        row += [_cell(measured.times.get(name)) for name in run.contenders]
         if aims:
             row.append("; ".join(map(str, judged(run, measured))) or "-")
         rows.append(row)
     return headings, rows
 
 
-def short_table(run: Run) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """As :func:`table`, for 80 columns: medians alone, and without the contenders that are there for few rows."""
-    shown = [name for name in run.contenders if name in (TREESTORE, SQLITE, LMDB)]
+def short_tables(run: Run) -> list[tuple[Sequence[str], list[Sequence[str]]]]:
+    """As :func:`table`, for 80 columns: medians alone, without the contenders that are there for few rows, and a table of its
+    own for what PostgreSQL was asked."""
+    tables = [_short_table(run, (SQLITE, LMDB))]
+    if POSTGRES in run.contenders:
+        asked = [measured for measured in run.measured if POSTGRES in measured.times]
+        tables.append(_short_table(msgspec.structs.replace(run, measured=tuple(asked)), (POSTGRES,)))
+    return tables
+
+
+def _short_table(run: Run, others: Sequence[str]) -> tuple[Sequence[str], list[Sequence[str]]]:
+    shown = [name for name in run.contenders if name in (TREESTORE, *others)]
     rows: list[Sequence[str]] = []
     for measured in run.measured:
         times = (measured.times.get(name) for name in shown)
-        rows.append([measured.case.what, _ratio(measured), *("-" if one is None else time_text(one.median) for one in times)])
-    return ["WHAT", _RATIO, *(name.upper() for name in shown)], rows
+        medians = ("-" if one is None else time_text(one.median) for one in times)
+        rows.append([measured.case.what, _ratio(measured, others[0]), *medians])
+    return ["WHAT", _heading(others[0]).upper(), *(name.upper() for name in shown)], rows
 
 
 def markdown(run: Run) -> str:
     """The table with the aims, in Markdown."""
     _, rows = table(run, aims=True)
-    names = ("", _RATIO.replace("VS", "vs").replace(SQLITE.upper(), SQLITE), *run.contenders, "aim")
+    names = ("", *map(_heading, _beside(run)), *run.contenders, "aim")
     lines = [names, ["---", *["---:"] * (len(names) - 2), "---"], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -133,17 +146,19 @@ def aims(run: Run) -> list[str]:
     return [*lines, f"{sum(one.met is True for one in judging)} of {len(judging)} aims met{others}"]
 
 
-def explained() -> str:
+def explained(run: Run) -> list[str]:
     """What the ratios in the table are."""
-    return (
-        f"{_RATIO}: how many times as fast as SQLite treestore is, called / awaited (its synchronous face, and its "
-        "asynchronous one). Above 1x treestore is faster."
-    )
+    sqlite = "how many times as fast as SQLite treestore is, called / awaited (its synchronous face, and its asynchronous one)"
+    lines = [f"{_heading(SQLITE).upper()}: {sqlite}. Above 1x treestore is faster."]
+    if POSTGRES in run.contenders:
+        plain = "how many times as fast as plain SQL on PostgreSQL treestore is, on its native store / on PostgreSQL too"
+        lines.append(f"{_heading(POSTGRES).upper()}: {plain}.")
+    return lines
 
 
 def made_of(run: Run) -> str:
     """What the run was made of."""
-    with_versions = ", ".join(f"{name} {number}" for name, number in versions().items())
+    with_versions = ", ".join(f"{name} {number}" for name, number in versions(run).items())
     return f"{sizes(run)}; {with_versions}"
 
 
@@ -153,24 +168,34 @@ def sizes(run: Run) -> str:
     return f"{run.nodes:,} node{'' if run.nodes == 1 else 's'}, {rounds}"
 
 
-_RATIO = f"VS {SQLITE.upper()}"
+_OWN = (TREESTORE, ASYNC, ON_POSTGRES)
+_FACES = {SQLITE: (TREESTORE, ASYNC), POSTGRES: (TREESTORE, ON_POSTGRES)}
+"""Which of treestore's contenders are set beside another store in a table."""
 
 
-def _ratio(measured: Measured) -> str:
-    return " / ".join(map(speed_text, _as_fast(measured, SQLITE).values())) or "-"
+def _beside(run: Run) -> list[str]:
+    return [SQLITE, *([POSTGRES] if POSTGRES in run.contenders else [])]
 
 
-def _as_fast(measured: Measured, as_whom: str) -> dict[str, float]:
-    """How many times as fast as another store the faces of treestore are."""
+def _heading(other: str) -> str:
+    return f"vs {other}"
+
+
+def _ratio(measured: Measured, other: str) -> str:
+    return " / ".join(map(speed_text, _as_fast(measured, other, _FACES[other]).values())) or "-"
+
+
+def _as_fast(measured: Measured, as_whom: str, faces: Sequence[str] = _OWN) -> dict[str, float]:
+    """How many times as fast as another store treestore's contenders are."""
     other = measured.times.get(as_whom)
-    own = {name: measured.times[name].median for name in (TREESTORE, ASYNC) if name in measured.times}
+    own = {name: measured.times[name].median for name in faces if name in measured.times}
     return {} if other is None else {name: other.median / seconds for name, seconds in own.items()}
 
 
 # --- as data -------------------------------------------------------------------------------------------------------------
 
 
-def versions() -> dict[str, str]:
+def versions(run: Run) -> dict[str, str]:
     """The versions of all that took part, by name."""
     found = {
         "treestore": treestore.__version__,
@@ -180,6 +205,8 @@ def versions() -> dict[str, str]:
     }
     with suppress(PackageNotFoundError):
         found["lmdb"] = version("lmdb")
+    if run.postgres is not None:
+        found |= {"PostgreSQL": run.postgres, "asyncpg": version("asyncpg")}
     return found
 
 
@@ -188,7 +215,7 @@ def as_data(run: Run) -> dict[str, Any]:
     return {
         "nodes": run.nodes,
         "rounds": run.rounds,
-        "versions": versions(),
+        "versions": versions(run),
         "machine": {"system": sys.platform, "kind": platform.machine(), "processors": os.cpu_count()},
         "cases": [
             {
@@ -196,7 +223,7 @@ def as_data(run: Run) -> dict[str, Any]:
                 "what": measured.case.what,
                 "seconds": {name: {"median": t.median, "rounds": list(t.rounds)} for name, t in measured.times.items()},
                 "times_as_fast": {
-                    other: _as_fast(measured, other) for other in measured.times if other not in (TREESTORE, ASYNC)
+                    other: _as_fast(measured, other) for other in measured.times if other not in _OWN
                 },
                 "aims": [
                     {"aim": one.aim, "nodes": one.nodes, one.measure: one.reached, "met": one.met}

@@ -19,7 +19,7 @@ import msgspec
 
 from treestore.bench import truth
 from treestore.bench.cases import CASES, Case
-from treestore.bench.contender import ALL, BEST, Contender
+from treestore.bench.contender import ALL, BEST, Contender, Place
 from treestore.bench.corpus import AMENDMENT, Corpus
 
 SEARCHES_CHECKED_WHOLE = 5
@@ -57,12 +57,13 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """All that was measured, in the order of the cases."""
+    """All that was measured, in the order of the cases. ``postgres`` is the version of the server, if PostgreSQL took part."""
 
     nodes: int
     rounds: int
     contenders: tuple[str, ...]
     measured: tuple[Measured, ...]
+    postgres: str | None = None
 
 
 Say = Callable[[str], object]
@@ -74,11 +75,12 @@ def run(
     folder: Path,
     rounds: int,
     *,
+    server: str | None = None,
     cases: Sequence[Case] = CASES,
     say: Say = lambda _: None,
 ) -> Run:
-    """Fill, check, and measure. ``folder`` is empty, and is not cleared up. ``say`` is told what is being done. A case that
-    has no question about this corpus is left out.
+    """Fill, check, and measure. ``folder`` is empty, and is not cleared up. ``server`` is the URL of a PostgreSQL server, for
+    contenders that need one. ``say`` is told what is being done. A case that has no question about this corpus is left out.
 
     Raises Mismatch as soon as an answer is wrong.
     """
@@ -89,7 +91,7 @@ def run(
         opened: list[Contender] = []
         for kind in contenders:
             say(f"filling {kind.name}")
-            opened.append(_filled(stack, kind, folder / f"{len(opened)}", corpus))
+            opened.append(_filled(stack, kind, Place(folder / f"{len(opened)}", server), corpus))
         for case in cases:
             say(f"checking the answers: {case.what}")
             for contender in opened:
@@ -102,7 +104,8 @@ def run(
                 for contender in opened[number % len(opened) :] + opened[: number % len(opened)]:
                     if case.verb in contender.verbs:
                         if case.fresh:
-                            taken = _measure_fresh(case, type(contender), corpus, folder / "fresh", check=number == 0)
+                            place = Place(folder / "fresh", server)
+                            taken = _measure_fresh(case, type(contender), corpus, place, check=number == 0)
                         else:
                             taken = _measure(case, contender, corpus, f"round {number}")
                         samples.setdefault((case.name, contender.name), []).append(taken)
@@ -122,9 +125,9 @@ def _times_of(case: Case, names: Sequence[str], samples: dict[tuple[str, str], l
     return {name: Times(tuple(rounds)) for name, rounds in found.items()}
 
 
-def _filled(stack: ExitStack, kind: type[Contender], folder: Path, corpus: Corpus) -> Contender:
-    folder.mkdir()
-    contender = kind(folder)
+def _filled(stack: ExitStack, kind: type[Contender], place: Place, corpus: Corpus) -> Contender:
+    place.folder.mkdir()
+    contender = kind(place)
     stack.callback(contender.close)
     if "store" in contender.verbs:
         contender.answer("store" if kind.scoring is None else "store_searchable", corpus.tree)
@@ -183,18 +186,19 @@ def _wrong_amendment(contender: Contender, corpus: Corpus, node_id: str, text: s
 def _measure(case: Case, contender: Contender, corpus: Corpus, label: str) -> float:
     """Seconds for one unit."""
     questions = case.questions(corpus, label)
+    ready = [contender.ready(case.verb, question) for question in questions]
     gc.collect()
-    taken = contender.seconds(case.verb, questions) / case.units(questions)
+    taken = contender.seconds(case.verb, ready) / case.units(questions)
     if case.amends:
         contender.settle()
     return taken
 
 
-def _measure_fresh(case: Case, kind: type[Contender], corpus: Corpus, folder: Path, *, check: bool) -> float:
-    """The same in a new store, whose folder is removed. ``check``: what was stored is read and compared."""
-    folder.mkdir()
+def _measure_fresh(case: Case, kind: type[Contender], corpus: Corpus, place: Place, *, check: bool) -> float:
+    """The same in a new store, whose place is removed. ``check``: what was stored is read and compared."""
+    place.folder.mkdir()
     try:
-        contender = kind(folder)
+        contender = kind(place)
         try:
             taken = _measure(case, contender, corpus, "fresh")
             version_id = corpus.tree.version.version_id
@@ -202,7 +206,7 @@ def _measure_fresh(case: Case, kind: type[Contender], corpus: Corpus, folder: Pa
         finally:
             contender.close()
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(place.folder)
     if wrong is not None:
         raise Mismatch(f"{contender.name}, {case.what}: what was stored {wrong}")
     return taken

@@ -13,7 +13,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import msgspec
+
 from treestore.bench import contenders, corpus
+from treestore.bench.contenders import databases
 from treestore.bench.run import Run, Say, run
 from treestore.errors import InvalidInput
 from treestore.trees.rules import MAX_NODES, shown_path
@@ -21,11 +24,14 @@ from treestore.trees.rules import MAX_NODES, shown_path
 MAX_ROUNDS = 100
 
 
-def bench(nodes: int, rounds: int, folder: Path | None = None, say: Say = lambda _: None) -> Run:
+def bench(
+    nodes: int, rounds: int, folder: Path | None = None, server: str | None = None, say: Say = lambda _: None
+) -> Run:
     """Compare treestore with what else can be opened here, on a document of so many nodes.
 
     The stores lie in a new folder below ``folder`` (by default where the system keeps temporary files), so that is the disk
-    that is measured. It is removed at the end, also when a signal ends the process.
+    that is measured. ``server`` is the URL of a PostgreSQL server, on which they are new databases. All is removed at the end,
+    also when a signal ends the process.
 
     Raises InvalidInput for a number out of bounds and a folder that can't be written to, and
     :class:`~treestore.bench.run.Mismatch` if a store answers wrongly.
@@ -35,9 +41,12 @@ def bench(nodes: int, rounds: int, folder: Path | None = None, say: Say = lambda
     place = Path(tempfile.gettempdir()) if folder is None else folder
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
         raise InvalidInput(f"{shown_path(str(place))} is no folder that can be written to", field="folder")
+    version = None if server is None else databases.check(server)
     with _ended_by_signals(), tempfile.TemporaryDirectory(prefix="treestore-bench-", dir=place) as temporary:
         say("making the document")
-        return run(corpus.make(nodes), contenders.available(), Path(temporary), rounds, say=say)
+        measured = contenders.available(server=server is not None)
+        found = run(corpus.make(nodes), measured, Path(temporary), rounds, server=server, say=say)
+        return msgspec.structs.replace(found, postgres=version)
 
 
 def check_count(value: int, most: int, field: str) -> None:

@@ -15,9 +15,6 @@ from treestore.bench.contender import LEVELS, Hit, Scoring
 from treestore.bench.corpus import Corpus, PlainNode, PlainVersion, Tree
 from treestore.records import Diff, Outline, StoreResult, Version
 
-K1, B = 1.2, 0.75
-TOLERANCE = 1e-9
-
 _FIELDS = PlainNode.__struct_fields__
 
 
@@ -131,18 +128,15 @@ def edited_ids(corpus: Corpus) -> list[str]:
 
 
 def scores(corpus: Corpus, words: tuple[str, ...], scoring: Scoring) -> dict[int, float]:
-    """The score of each node that says one of the words, by its ordinal: Okapi BM25 with the title, summary and text of a
-    node as one text, and the inverse document frequency and the counting of a code's words that a contender has."""
+    """The score of each node that says one of the words, by its ordinal, as a contender scores."""
     nodes, of_code = len(corpus.tree.nodes), scoring.words_of_code
     mean = (sum(corpus.words) + of_code * sum(corpus.codes)) / nodes
     found: dict[int, float] = {}
     for word in words:
         said = corpus.occurrences[word]
-        weight = scoring.weight(nodes, len(said))
         for ordinal, times in said.items():
-            length = corpus.words[ordinal] + of_code * corpus.codes[ordinal]
-            damped = times * (K1 + 1) / (times + K1 * (1 - B + B * length / mean))
-            found[ordinal] = found.get(ordinal, 0.0) + weight * damped
+            length = (corpus.words[ordinal] + of_code * corpus.codes[ordinal]) / mean
+            found[ordinal] = found.get(ordinal, 0.0) + scoring.word(len(said), nodes, times, length)
     return found
 
 
@@ -167,8 +161,8 @@ def wrong_hits(corpus: Corpus, words: tuple[str, ...], hits: Sequence[Hit], scor
         own = expected.get(hit.node.ordinal)
         if own is None:
             return f"finds node {hit.node.node_id!r}, which says none of the words"
-        if not math.isclose(hit.score, own, rel_tol=TOLERANCE):
+        if not math.isclose(hit.score, own, rel_tol=scoring.tolerance):
             return f"gives node {hit.node.node_id!r} the score {hit.score!r} in the place of {own!r}"
-        if not math.isclose(own, score, rel_tol=TOLERANCE):
+        if not math.isclose(own, score, rel_tol=scoring.tolerance):
             return f"gives node {hit.node.node_id!r} the place of a better one"
     return None

@@ -28,12 +28,21 @@ def bench(
         Path | None,
         typer.Option(metavar="DIR", help="Where the stores are to lie. Without it: a temporary folder.", show_default=False),
     ] = None,
+    postgres: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A PostgreSQL server to measure too, where the user may make databases; they are dropped at the end.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure treestore beside SQLite and LMDB.
+    """Measure treestore beside SQLite, LMDB and PostgreSQL.
 
-    LMDB takes part where Python's lmdb is installed. All get the same document and the same questions; their answers are
-    checked. It takes about half a minute and leaves nothing behind. Above 1x treestore is faster than SQLite.
+    LMDB takes part where Python's lmdb is installed, PostgreSQL where a server is named. All get the same document and the
+    same questions; their answers are checked. It takes about half a minute and leaves nothing behind. Above 1x treestore is
+    the faster one.
     """
     import sqlite3
 
@@ -44,12 +53,13 @@ def bench(
     if missing := contenders.left_out():
         say(missing)
     try:
-        found = measure(nodes, rounds, folder, say=say if sys.stderr.isatty() else lambda _: None)
+        found = measure(nodes, rounds, folder, postgres, say=say if sys.stderr.isatty() else lambda _: None)
     except (Mismatch, sqlite3.Error) as failure:
         refuse(str(failure), status=1)
     if as_json:
         write_json(report.as_data(found))
         return
-    write_table(*report.short_table(found))
-    write("\n")
-    write_styled([[(report.explained(), "")], [(report.made_of(found), "")]], hanging=0)
+    for table in report.short_tables(found):
+        write_table(*table)
+        write("\n")
+    write_styled([[(line, "")] for line in (*report.explained(found), report.made_of(found))], hanging=0)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import msgspec
 
-from treestore.bench.contender import Contender
+from treestore.bench.contender import Contender, Place
 from treestore.bench.corpus import Tree
 
 PREPARED = 32 << 20
@@ -18,8 +17,8 @@ class Disk(Contender):
 
     name = "disk alone"
 
-    def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / "log", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    def __init__(self, place: Place) -> None:
+        self._file = os.open(place.folder / "log", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         os.write(self._file, bytes(PREPARED))
         os.fsync(self._file)
         self._end = 0

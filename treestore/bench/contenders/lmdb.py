@@ -17,12 +17,11 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from pathlib import Path
 
 import lmdb
 import msgspec
 
-from treestore.bench.contender import LEVELS, TASKS, Contender, Verb
+from treestore.bench.contender import LEVELS, TASKS, Contender, Place, Verb
 from treestore.bench.corpus import HISTORY, POLICY, VERSION, PlainNode, PlainVersion, Tree
 
 MAP_SIZE = 8 << 30
@@ -38,8 +37,8 @@ class Lmdb(Contender):
 
     name = "LMDB"
 
-    def __init__(self, folder: Path) -> None:
-        self._environment = lmdb.open(str(folder), map_size=MAP_SIZE, max_dbs=4, max_readers=2 * TASKS, sync=True)
+    def __init__(self, place: Place) -> None:
+        self._environment = lmdb.open(str(place.folder), map_size=MAP_SIZE, max_dbs=4, max_readers=2 * TASKS, sync=True)
         self._nodes = self._environment.open_db(b"nodes", integerkey=True)
         self._texts = self._environment.open_db(b"texts", integerkey=True)
         self._ids = self._environment.open_db(b"ids")

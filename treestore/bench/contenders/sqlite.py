@@ -26,12 +26,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from treestore.bench.contender import ALL, BEST, CACHE_MB, LEVELS, TASKS, Contender, Hit, Scoring, Verb
+from treestore.bench.contender import ALL, BEST, CACHE_MB, LEVELS, TASKS, Contender, Hit, Place, Scoring, Verb, bm25
 from treestore.bench.corpus import HISTORY, POLICY, VERSION, PlainNode, PlainVersion, Tree
 
 PLACES = 1 << 20
@@ -125,11 +124,11 @@ class Sqlite(Contender):
     """One connection. Versions' numbers are kept at hand, so no question about nodes looks them up."""
 
     name = "SQLite"
-    scoring = Scoring(_weight, 2)
+    scoring = Scoring(bm25(_weight), 2)
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, place: Place) -> None:
         self._connection = sqlite3.connect(
-            folder / "database", isolation_level=None, cached_statements=256, check_same_thread=False
+            place.folder / "database", isolation_level=None, cached_statements=256, check_same_thread=False
         )
         for setting in ("page_size=8192", "journal_mode=WAL", "synchronous=FULL", f"cache_size=-{CACHE_MB * 1000}"):
             self._connection.execute(f"PRAGMA {setting}")

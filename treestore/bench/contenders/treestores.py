@@ -1,4 +1,4 @@
-"""treestore itself on its native store, through the public API: its synchronous face, and its asynchronous one.
+"""treestore itself, through the public API: its two faces on the native store, and the asynchronous one on PostgreSQL.
 
 Questions name the version, as the peers' do. All is as :func:`treestore.open` gives it: settings are the defaults.
 """
@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import treestore
-from treestore.bench.contender import ALL, BEST, CACHE_MB, LEVELS, TASKS, Contender, Scoring, Verb
+from treestore.bench.contender import ALL, BEST, CACHE_MB, LEVELS, TASKS, Contender, Place, Scoring, Verb, bm25
+from treestore.bench.contenders.awaited import Awaited
+from treestore.bench.contenders.databases import Database
 from treestore.bench.corpus import HISTORY, POLICY, VERSION, Tree
 
-SCORING = Scoring(lambda nodes, found: math.log(1 + (nodes - found + 0.5) / (found + 0.5)), 3)
+SCORING = Scoring(bm25(lambda nodes, found: math.log(1 + (nodes - found + 0.5) / (found + 0.5))), 3)
 """As :mod:`treestore.search.ranking` and :mod:`treestore.search.analyzer` say: "M54.5" counts whole, and by its parts."""
 
 SETTINGS = treestore.Settings(cache_size_mb=CACHE_MB)
 
 
-def _verbs(store: treestore.SyncTreeStore | treestore.AsyncTreeStore) -> dict[str, Verb]:
+def face(store: treestore.SyncTreeStore | treestore.AsyncTreeStore) -> dict[str, Verb]:
     """The verbs that are one call. On the asynchronous face they give awaitables."""
     documents, versions = store.documents, store.versions
     store_document: Callable[..., Any] = documents.store_document
@@ -75,10 +75,10 @@ class NativeSync(Contender):
     name = "treestore"
     scoring = SCORING
 
-    def __init__(self, folder: Path) -> None:
-        self._store = treestore.open_sync(f"btree:///{folder}", settings=SETTINGS)
+    def __init__(self, place: Place) -> None:
+        self._store = treestore.open_sync(f"btree:///{place.folder}", settings=SETTINGS)
         self._threads = ThreadPoolExecutor(TASKS)
-        one = _verbs(self._store)
+        one = face(self._store)
         store, whole = one["store_small"], one["whole"]
         self.verbs = {
             **one,
@@ -98,16 +98,15 @@ class NativeSync(Contender):
         """There is nothing to be done."""
 
 
-class NativeAsync(Contender):
-    """The asynchronous face: all questions of one measurement are awaited in one running event loop."""
+class _Async(Awaited):
+    """The asynchronous face of the store with a URL."""
 
-    name = "treestore async"
     scoring = SCORING
 
-    def __init__(self, folder: Path) -> None:
-        self._loop = asyncio.Runner()
-        self._store = self._loop.run(_opened(folder))
-        one = _verbs(self._store)
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._store = self._loop.run(_opened(url))
+        one = face(self._store)
 
         async def scan_page(page: int) -> list[treestore.Node]:
             return _on_page(await one["whole"](VERSION), page)
@@ -123,7 +122,7 @@ class NativeAsync(Contender):
 
             return sum(await asyncio.gather(*[store_some() for _ in range(TASKS)]))
 
-        self.verbs: Mapping[str, Verb] = {
+        self.verbs = {
             **one,
             "scan_page": scan_page,
             "read_both": read_both,
@@ -132,7 +131,16 @@ class NativeAsync(Contender):
 
     def close(self) -> None:
         self._loop.run(_closed(self._store))
-        self._loop.close()
+        super().close()
+
+
+class NativeAsync(_Async):
+    """The asynchronous face on the native store."""
+
+    name: ClassVar[str] = "treestore async"
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(f"btree:///{place.folder}")
 
     def prepare(self) -> None:
         """There is nothing to prepare."""
@@ -140,25 +148,33 @@ class NativeAsync(Contender):
     def settle(self) -> None:
         """There is nothing to be done."""
 
-    def answer(self, verb: str, question: Any) -> Any:
-        async def ask() -> Any:
-            return await self.verbs[verb](question)
 
-        return self._loop.run(ask())
+class OnPostgres(_Async):
+    """The asynchronous face on PostgreSQL."""
 
-    def seconds(self, verb: str, questions: Sequence[Any]) -> float:
-        async def ask_all() -> float:
-            ask = self.verbs[verb]
-            start = perf_counter()
-            for question in questions:
-                await ask(question)
-            return perf_counter() - start
+    name: ClassVar[str] = "treestore on PostgreSQL"
 
-        return self._loop.run(ask_all())
+    def __init__(self, place: Place) -> None:
+        self._database = Database(place)
+        try:
+            super().__init__(self._database.url)
+        except BaseException:
+            self._database.drop()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self._database.drop()
+
+    def prepare(self) -> None:
+        self._database.vacuum()
+
+    def settle(self) -> None:
+        self._database.vacuum()
 
 
-async def _opened(folder: Path) -> treestore.AsyncTreeStore:
-    return await treestore.open(f"btree:///{folder}", settings=SETTINGS)
+async def _opened(url: str) -> treestore.AsyncTreeStore:
+    return await treestore.open(url, settings=SETTINGS)
 
 
 async def _closed(store: treestore.AsyncTreeStore) -> None:
