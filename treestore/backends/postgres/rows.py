@@ -26,7 +26,8 @@ Row = Sequence[Any]
 _encode_json = msgspec.json.Encoder().encode
 
 
-def _naive(moment: datetime) -> datetime:
+def naive(moment: datetime) -> datetime:
+    """A moment in UTC, without its zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
@@ -53,7 +54,7 @@ class _Codec:
                 self.into.append((at, _as_json))
             elif kind == "time":
                 self.out.append((at, _aware))
-                self.into.append((at, _naive))
+                self.into.append((at, naive))
             elif kind == "bytes" and hints[name] is str:
                 self.out.append((at, bytes.decode))
                 self.into.append((at, str.encode))
@@ -71,7 +72,7 @@ class _Codec:
 
     def encoded(self, record: msgspec.Struct) -> list[Any]:
         """The values of the columns."""
-        values = [getattr(record, name) for name in record.__struct_fields__]
+        values = list(msgspec.structs.astuple(record))
         for at, encode in self.into:
             if values[at] is not None:
                 values[at] = encode(values[at])
@@ -85,8 +86,9 @@ _CODECS: dict[type[msgspec.Struct], _Codec] = {
 """Made at import, as msgspec prepares a type at its first use, and two threads must not do that at once."""
 
 _LISTS: dict[type[msgspec.Struct], Any] = {Outline: list[Outline], Node: list[Node]}
+_UPDATED_AT = Node.__struct_fields__.index("updated_at")
 _special = itemgetter(*[at for at, _ in _CODECS[Outline].out])
-_NOTHING_SPECIAL = {(None,) * len(_CODECS[Outline].out)}
+_NOTHING = (None,) * len(_CODECS[Outline].out)
 """Most nodes have nothing in the columns that are to be decoded; to find out by what runs in C costs next to nothing."""
 for _list in _LISTS.values():
     msgspec.convert([], _list)
@@ -98,7 +100,7 @@ for _list in _LISTS.values():
 def nodes(rows: Iterable[Row], weight: type[N]) -> list[N]:
     """Nodes, in the order of their rows. Raises Corrupted."""
     plain: list[Row] = list(map(tuple, rows))
-    if not _NOTHING_SPECIAL.issuperset(map(_special, plain)):
+    if not {_NOTHING}.issuperset(map(_special, plain)):
         plain = list(map(_CODECS[weight].decoded, plain))
     try:
         found: list[N] = msgspec.convert(plain, _LISTS[weight])
@@ -140,16 +142,19 @@ def node_rows(nodes: Iterable[Node], stamp: datetime) -> Iterator[Row]:
     ``stamp`` is the moment of writing for nodes that were never amended.
     """
     above: list[str] = []
+    moment = naive(stamp)
     for node in nodes:
         del above[node.depth :]
         above.append(titles(above[-1] if above else None, node.title))
-        yield (*node_row(node, stamp), above[-1])
+        yield (*node_row(node, moment), above[-1])
 
 
-def node_row(node: Node, stamp: datetime) -> Row:
-    """A node's row without its path of titles."""
-    row = _CODECS[Node].encoded(node)
-    return (*row, content_hash(node), _naive(node.updated_at or stamp))
+def node_row(node: Node, moment: datetime) -> Row:
+    """A node's row without its path of titles. ``moment``: that of writing, in UTC without a zone."""
+    row: Row = msgspec.structs.astuple(node)
+    if _special(row) != _NOTHING:
+        row = _CODECS[Node].encoded(node)
+    return (*row, content_hash(node), row[_UPDATED_AT] or moment)
 
 
 def titles(above: str | None, title: str) -> str:

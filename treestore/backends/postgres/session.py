@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 from weakref import WeakSet
@@ -13,6 +13,7 @@ from treestore.backends.postgres.sql import groups
 from treestore.backends.postgres.sql.statement import Statement
 
 _EVERY_SECONDS = 0.5
+_PAUSE_ROWS = 128  # about a millisecond
 
 
 class Watch:
@@ -107,6 +108,14 @@ class Session:
         """Add rows to a table: by COPY or, where the server has none, by inserting each with ``insert``."""
         if self._copies:
             self._watch.step(self._connection)
-            await self._connection.copy_records_to_table(table, records=rows, columns=columns)
+            await self._connection.copy_records_to_table(table, records=_in_turns(rows), columns=columns)
         else:
             await self.run_each(insert, (dict(zip(columns, row, strict=True)) for row in rows))
+
+
+async def _in_turns(rows: Iterable[Sequence[Any]]) -> AsyncGenerator[Sequence[Any], None]:
+    """The rows, with pauses in which the event loop serves others."""
+    for at, row in enumerate(rows, 1):
+        yield row
+        if at % _PAUSE_ROWS == 0:
+            await asyncio.sleep(0)

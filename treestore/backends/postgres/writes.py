@@ -41,8 +41,8 @@ from treestore.search import postings
 from treestore.search.postings import SEGMENT_NODES, segment_size
 from treestore.trees import intervals, timeline
 
-BULK_ROWS = 2000
-"""Rows loaded by one statement: few enough that an event loop is not held for long, nor the time of a statement used up."""
+BULK_ROWS = 20_000
+"""Rows loaded by one statement: few enough not to use up the time of a statement, enough that the server seldom waits."""
 
 _KEPT_MILLISECONDS = 3_600_000
 
@@ -207,7 +207,7 @@ async def _amend(session: Session, write: AmendNodes) -> None:
 
 async def _amend_node(session: Session, owner: dict[str, Any], before: Outline, node: Node, version: Version) -> None:
     columns = _WITHOUT_TEXT if node.text_hash == before.text_hash else _AMENDED
-    row = dict(zip(rows.NODE_COLUMNS, rows.node_row(node, version.updated_at), strict=False))
+    row = dict(zip(rows.NODE_COLUMNS, rows.node_row(node, rows.naive(version.updated_at)), strict=False))
     changed = {name: row[name] for name in columns}
     await session.run(groups.amend_node(columns), {**changed, **owner, "at_ordinal": node.ordinal})
     if node.title != before.title:
