@@ -41,13 +41,21 @@ def _postgres(folder: Path) -> str:
     return databases.new_url()
 
 
+def _bounced(folder: Path) -> str:
+    return databases.bounced_url()
+
+
 def _sync(url: str, clock: Clock, settings: Settings | None = None) -> SyncStore:
     return treestore.open_sync(url, settings=settings, clock=clock)
 
 
 def _async(url: str, clock: Clock, settings: Settings | None = None) -> SyncStore:
     runner = asyncio.Runner()
-    store = runner.run(_opened(url, clock, settings))
+    try:
+        store = runner.run(_opened(url, clock, settings))
+    except BaseException:
+        runner.close()
+        raise
     return cast(SyncStore, _Waited(store, runner))
 
 
@@ -128,6 +136,7 @@ KINDS = {
     "btree-reopened": Kind(_btree, _reopened),
     "postgres": Kind(_postgres, _sync),
     "postgres-async": Kind(_postgres, _async),
+    "postgres-pgbouncer": Kind(_bounced, _sync),
     "postgres-reopened": Kind(_postgres, _reopened),
 }
 """Every store, in every way of using it."""
