@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.postgres.pgbouncer import NoPgBouncer, PgBouncer
-from tests.postgres.server import Server
+from tests.postgres import databases
+from tests.postgres.pgbouncer import PgBouncer
 
 
 @pytest.fixture(scope="session")
-def pgbouncer(postgres_server: Server) -> Iterator[PgBouncer]:
+def pgbouncer() -> PgBouncer:
     """A PgBouncer in transaction mode in front of the suite's server. The one thing that may be skipped, with the reason."""
-    try:
-        bouncer = PgBouncer(postgres_server)
-    except NoPgBouncer as missing:
-        pytest.skip(str(missing))
-    with bouncer:
-        yield bouncer
+    return databases.bouncer()

@@ -24,6 +24,7 @@ from pytest_postgresql.janitor import DatabaseJanitor
 
 import treestore
 from tests.postgres.binaries import NoPostgres
+from tests.postgres.pgbouncer import NoPgBouncer, PgBouncer
 from tests.postgres.server import Server
 
 MOST_USES = 100
@@ -109,6 +110,29 @@ def new_url(scheme: str = "postgresql", **parameters: str) -> str:
     return server().url(name, scheme, **parameters)
 
 
+@cache
+def _bouncer() -> PgBouncer | NoPgBouncer:
+    try:
+        return PgBouncer(server())
+    except NoPgBouncer as missing:
+        return missing
+
+
+def bouncer() -> PgBouncer:
+    """A PgBouncer in front of the suite's server. Skips the test where there is none and none can be fetched, and says why."""
+    found = _bouncer()
+    if isinstance(found, NoPgBouncer):
+        pytest.skip(str(found))
+    return found
+
+
+def bounced_url() -> str:
+    """As :func:`new_url`, by way of PgBouncer: of a new clone, since PgBouncer's connections to it stay."""
+    by_way_of, name = bouncer(), new_name()
+    server().make_database(name, template().template_dbname)
+    return by_way_of.url(name)
+
+
 def new_name() -> str:
     """The name of a database that does not exist; if the test makes it, it goes with the test."""
     name = f"test_{next(_NAMES)}"
@@ -129,10 +153,12 @@ def take_back() -> None:
 
 
 def close() -> None:
-    """End the server, if it was started."""
+    """End the servers that were started."""
+    if _bouncer.cache_info().currsize and isinstance(_bouncer(), PgBouncer):
+        bouncer().close()
     if server.cache_info().currsize:
         server().close()
-        for cached in (server, template, _pristine):
+        for cached in (server, template, _pristine, _bouncer):
             cached.cache_clear()
         _free.clear()
 
