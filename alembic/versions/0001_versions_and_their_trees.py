@@ -182,13 +182,13 @@ def _make_intervals() -> None:
 def _make_log() -> None:
     op.create_table(
         "treestore_policies",
-        sa.Column("policy_id", sa.Text(collation="C"), nullable=False),
+        sa.Column("policy_id", sa.String(100, collation="C"), nullable=False),
         sa.Column("changes", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("policy_id", name="treestore_policies_pkey"),
     )
     op.create_table(
         "treestore_groups",
-        sa.Column("policy_id", sa.Text(collation="C"), nullable=False),
+        sa.Column("policy_id", sa.String(100, collation="C"), nullable=False),
         sa.Column("group_id", sa.LargeBinary, nullable=False),
         sa.Column("applied_at", sa.DateTime, nullable=False),
         sa.PrimaryKeyConstraint("policy_id", "group_id", name="treestore_groups_pkey"),

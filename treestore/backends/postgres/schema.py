@@ -9,7 +9,7 @@ import asyncpg
 from treestore.backends.postgres.address import Address
 from treestore.backends.postgres.session import Session
 from treestore.backends.postgres.tables import REVISIONS, VERSION_TABLE, VERSIONS
-from treestore.errors import MigrationError, NoStore
+from treestore.errors import MigrationError, NoStore, NotAStore
 
 _REVISION = f"SELECT version_num FROM {VERSION_TABLE}"
 _ADOPTED = f"SELECT 1 FROM {VERSIONS.name} LIMIT 1"
@@ -18,15 +18,13 @@ _ADOPTED = f"SELECT 1 FROM {VERSIONS.name} LIMIT 1"
 async def prepare_schema(session: Session, address: Address, create: bool) -> None:
     """Make sure that the tables are those of this code. In a database without any they are made, if ``create``.
 
-    Raises NoStore, MigrationError, and errors of the driver.
+    Raises NoStore, NotAStore, MigrationError, and errors of the driver.
     """
     revision = await _revision(session)
     if revision is None:
         if await _has_tables(session):
-            raise MigrationError(
-                f"{address.shown}: there are tables named {VERSIONS.name} that treestore has not prepared yet; "
-                "'treestore db upgrade' does so"
-            )
+            told = f"there is a table {VERSIONS.name} that treestore has not made; name an empty database"
+            raise NotAStore(f"{address.shown}: {told}")
         if not create:
             raise NoStore(f"{address.shown}: the database holds no store yet; 'treestore db upgrade' makes one")
         from treestore.backends.postgres import migrations

@@ -147,7 +147,7 @@ INTERVALS = _of_version(
 POLICIES = Table(
     "treestore_policies",
     METADATA,
-    _column(Column("policy_id", "text", required=True)),
+    _column(Column("policy_id", "text", required=True, length=100)),
     _column(Column("changes", "bigint", required=True)),  # how many groups have changed anything of it
     PrimaryKeyConstraint("policy_id", name="treestore_policies_pkey"),
 )
@@ -158,7 +158,7 @@ GROUPS = Table(
     *map(
         _column,
         (
-            Column("policy_id", "text", required=True),
+            Column("policy_id", "text", required=True, length=100),
             Column("group_id", "bytes", required=True),
             Column("applied_at", "time", required=True),
         ),
