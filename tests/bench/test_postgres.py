@@ -116,6 +116,16 @@ def test_a_server_that_can_not_be_used_is_refused_at_once(postgres_server: Serve
             connection.execute("DROP ROLE bench_without_rights")
 
 
+def test_a_server_that_goes_away_is_told_by_an_error_of_treestore(small: Corpus, tmp_path: Path) -> None:
+    class Kills(Postgres):
+        def seconds(self, verb: str, questions: Any) -> float:
+            server.kill()
+            return super().seconds(verb, questions)
+
+    with Server() as server, pytest.raises(Unavailable):
+        run(small, [Kills], tmp_path, 1, server=server.url(), cases=[case for case in CASES if case.name == "children"])
+
+
 def test_the_version_of_the_server_is_told(url: str) -> None:
     assert databases.check(url).partition(".")[0] == str(suite.server().installation.version)
 

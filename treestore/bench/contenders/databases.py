@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +72,6 @@ def run(url: str, command: str) -> Any:
 
     Raises errors of treestore.
     """
-    from treestore.backends.postgres.backend import DRIVER_ERRORS
-
     address = parse(url, Settings())
 
     async def connected() -> Any:
@@ -83,7 +83,16 @@ def run(url: str, command: str) -> Any:
         finally:
             await connection.close()
 
-    try:
+    with told(url):
         return asyncio.run(connected())
+
+
+@contextmanager
+def told(url: str) -> Iterator[None]:
+    """Errors of the driver become those of treestore."""
+    from treestore.backends.postgres.backend import DRIVER_ERRORS
+
+    try:
+        yield
     except DRIVER_ERRORS as error:
-        raise translate(error, address.shown) from error
+        raise translate(error, parse(url, Settings()).shown) from error
