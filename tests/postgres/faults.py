@@ -33,7 +33,7 @@ def store_one(store: SyncStore, policy_id: str = "p", version_id: str = "1", **f
 
 
 @contextmanager
-def fails(kind: type[TreestoreError], match: str = "", *, within: float = 5.0, chained: bool = True) -> Iterator[None]:
+def fails(kind: type[TreestoreError], match: str = ".", *, within: float = 5.0, chained: bool = True) -> Iterator[None]:
     """What is done inside fails with exactly this error of ours, in so many seconds: one line, no secret, the driver's error
     chained and nowhere else."""
     began = time.monotonic()

@@ -104,6 +104,7 @@ class Proxy:
             except OSError:  # the server does not run
                 _end(client)
                 continue
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each message waits 40 ms for the one before
             self._sockets += [client, server]
             connection = _Connection(self, client, server)
             for pump in (connection.to_server, connection.to_client):
@@ -118,6 +119,7 @@ class _Connection:
         self._client = client
         self._server = server
         self._swallows: Fault | None = None
+        self._last = b""
 
     def to_server(self) -> None:
         """Forward what the client sends, message by message."""
@@ -142,6 +144,8 @@ class _Connection:
             self._server.sendall(raw[: len(raw) // 2] if fault is Fault.HALVE else b"")
             raise _Lost
         if fault is not Fault.NONE:
+            # Only what ends with these is answered by "ready for query"; what else is sent, by any message.
+            self._last = b"Z" if message.kind in (b"Q", b"S", b"c") else bytes(range(256))
             self._swallows = fault  # before it is sent, so that no reply slips through
         self._server.sendall(raw)
 
@@ -153,7 +157,7 @@ class _Connection:
                 content = _take(self._server, struct.unpack("!I", head[1:])[0] - 4)
                 if self._swallows is None:
                     self._client.sendall(head + content)
-                elif head[:1] == b"Z" and self._swallows is Fault.LOSE_REPLY:
+                elif self._swallows is Fault.LOSE_REPLY and head[:1] in self._last:
                     break
         if self._swallows is not Fault.SILENCE:
             self._end()

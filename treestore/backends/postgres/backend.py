@@ -82,12 +82,11 @@ class _Reader:
 class PostgresSnapshot(_Reader):
     """A transaction that sees one moment, on a connection of its own, until it is closed or too old."""
 
-    def __init__(self, backend: PostgresBackend, pool: Pool, connection: Any, transaction: Any) -> None:
+    def __init__(self, backend: PostgresBackend, pool: Pool, connection: Any) -> None:
         super().__init__(backend._loop)
         self._backend = backend
         self._pool = pool
         self._connection = connection
-        self._transaction = transaction
         self._turn = asyncio.Lock()
         self._closed: str | None = None
         self._home = asyncio.get_running_loop()
@@ -126,7 +125,7 @@ class PostgresSnapshot(_Reader):
             try:
                 return [await answer(session, operation) for operation in operations]
             except DRIVER_ERRORS as error:
-                raise self._backend._told(error) from error
+                raise self._backend._told(error, hung=self._pool.watch.ended(self._connection)) from error
             finally:
                 self._pool.watch.rest(self._connection)
 
@@ -144,9 +143,7 @@ class PostgresSnapshot(_Reader):
             self._closed = reason
             self._timer.cancel()
             self._backend._snapshots.discard(self)
-            with suppress(*DRIVER_ERRORS):
-                await self._transaction.rollback()
-            await self._pool.release(self._connection)
+            await self._pool.release(self._connection)  # which rolls back, and does not wait for long
 
 
 _TOO_OLD = "the snapshot reached its maximum age and was closed; take a new one"
@@ -188,7 +185,9 @@ class PostgresBackend(_Reader):
             raise
         return backend
 
-    def _told(self, error: BaseException) -> TreestoreError:
+    def _told(self, error: BaseException, *, hung: bool = False) -> TreestoreError:
+        if hung:
+            return Timeout(f"{self._address.shown}: PostgreSQL did not answer, the connection was given up")
         return translate(error, self._address.shown)
 
     # --- connections -----------------------------------------------------------------------------------------------------
@@ -226,7 +225,7 @@ class PostgresBackend(_Reader):
         except BaseException as error:
             await pool.release(connection)
             if pool.watch.ended(connection) and isinstance(error, DRIVER_ERRORS):
-                raise Timeout(f"{self._address.shown}: PostgreSQL did not answer, the connection was given up") from error
+                raise self._told(error, hung=True) from error
             raise
         pool.keep(connection)
         return done
@@ -254,7 +253,7 @@ class PostgresBackend(_Reader):
             connection = await pool.acquire()
             session = self._session(pool, connection)
             try:
-                transaction = await session.begin(isolation="repeatable_read", readonly=True)
+                await session.begin(isolation="repeatable_read", readonly=True)
                 await session.command("SELECT 1")  # the first statement is what fixes the moment
             except BaseException:
                 await pool.release(connection)
@@ -262,7 +261,7 @@ class PostgresBackend(_Reader):
         except DRIVER_ERRORS as error:
             raise self._told(error) from error
         pool.watch.rest(connection)
-        snapshot = PostgresSnapshot(self, pool, connection, transaction)
+        snapshot = PostgresSnapshot(self, pool, connection)
         self._snapshots.add(snapshot)
         return snapshot
 

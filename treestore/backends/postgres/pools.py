@@ -37,6 +37,13 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
     def get_reset_query(self) -> str:
         return ""
 
+    async def close(self, **how: Any) -> None:
+        """Say goodbye; a server that hangs does not answer that, and is left."""
+        try:
+            await super().close(**{"timeout": _RELEASE_SECONDS, **how})
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            self.terminate()
+
 
 async def _prepare(connection: Any) -> None:
     with suppress(asyncpg.PostgresError):  # a server that does not know it plans as it likes

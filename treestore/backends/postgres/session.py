@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any
-from weakref import WeakSet
 
 from treestore.backends.postgres.address import Address
 from treestore.backends.postgres.sql import groups
@@ -25,7 +24,7 @@ class Watch:
         self._seconds = seconds
         self._since: dict[Any, float] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._overdue: WeakSet[Any] = WeakSet()
+        self._overdue: set[Any] = set()
 
     def step(self, connection: Any) -> None:
         """A connection is asked something now."""
@@ -38,8 +37,10 @@ class Watch:
         self._since.pop(connection, None)
 
     def ended(self, connection: Any) -> bool:
-        """Whether it was ended because it did not answer."""
-        return connection in self._overdue
+        """Whether it was ended because it did not answer. To be asked once, when it is given back."""
+        ended = connection in self._overdue
+        self._overdue.discard(connection)
+        return ended
 
     def _look(self) -> None:
         self._timer = None
@@ -67,6 +68,7 @@ class Session:
 
     async def begin(self, **how: Any) -> Any:
         """Begin a transaction. Behind PgBouncer each has to say for itself how long a statement may take."""
+        self._watch.step(self._connection)
         transaction = self._connection.transaction(**how)
         await transaction.start()
         if self._address.pgbouncer:
