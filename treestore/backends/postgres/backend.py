@@ -22,7 +22,7 @@ import stamina
 
 from treestore.backends.postgres.address import Address, parse
 from treestore.backends.postgres.checking import check_store
-from treestore.backends.postgres.errors import is_again, is_lost, lacks_copy, translate
+from treestore.backends.postgres.errors import is_again, is_lost, is_unknown, lacks_copy, translate
 from treestore.backends.postgres.pools import LoopThread, Pool, Pools
 from treestore.backends.postgres.reads import answer, quick
 from treestore.backends.postgres.schema import prepare_schema
@@ -125,7 +125,9 @@ class PostgresSnapshot(_Reader):
             try:
                 return [await answer(session, operation) for operation in operations]
             except DRIVER_ERRORS as error:
-                raise self._backend._told(error, hung=self._pool.watch.ended(self._connection)) from error
+                hung = self._pool.watch.ended(self._connection)
+                await self._finish(_BROKEN)  # PostgreSQL answers nothing more in a transaction in which something failed
+                raise self._backend._told(error, hung=hung) from error
             finally:
                 self._pool.watch.rest(self._connection)
 
@@ -138,14 +140,17 @@ class PostgresSnapshot(_Reader):
 
     async def _end(self, reason: str) -> None:
         async with self._turn:
-            if self._closed is not None:
-                return
-            self._closed = reason
-            self._timer.cancel()
-            self._backend._snapshots.discard(self)
-            await self._pool.release(self._connection)  # which rolls back, and does not wait for long
+            if self._closed is None:
+                await self._finish(reason)
+
+    async def _finish(self, reason: str) -> None:
+        self._closed = reason
+        self._timer.cancel()
+        self._backend._snapshots.discard(self)
+        await self._pool.release(self._connection)  # which rolls back, and does not wait for long
 
 
+_BROKEN = "the snapshot ended when a read failed; take a new one"
 _TOO_OLD = "the snapshot reached its maximum age and was closed; take a new one"
 
 
@@ -288,7 +293,7 @@ class PostgresBackend(_Reader):
         try:
             await transaction.commit()
         except asyncpg.PostgresError as error:
-            if is_lost(error):
+            if is_lost(error) or is_unknown(error):
                 raise self._unknown(error) from error
             raise  # the server says that it did not commit
         except DRIVER_ERRORS as error:

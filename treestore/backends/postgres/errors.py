@@ -74,6 +74,11 @@ def is_again(error: BaseException) -> bool:
     return state_of(error) in _AGAIN or type(error).__name__ in ("InvalidCachedStatementError", "OutdatedSchemaCacheError")
 
 
+def is_unknown(error: BaseException) -> bool:
+    """Whether the server says that it does not know what became of a commit, as one of several machines may."""
+    return state_of(error) == "40003"
+
+
 def lacks_copy(error: BaseException) -> bool:
     """Whether the server says that it has no COPY, or not here."""
     return state_of(error) == "0A000" and "copy" in str(error).lower()
@@ -106,4 +111,6 @@ def _meaning(error: BaseException, state: str) -> tuple[type[TreestoreError], st
         return Unavailable, "PostgreSQL can't be reached"
     if is_lost(error):
         return Unavailable, "the connection to PostgreSQL was lost"
+    if is_again(error):
+        return Unavailable, "others changed the tables meanwhile"
     return Unavailable, f"PostgreSQL refused ({type(error).__name__})"
