@@ -24,9 +24,9 @@ from treestore.errors import Closed, Timeout, Unavailable
 
 R = TypeVar("R")
 
-GENERIC_PLANS = "SET plan_cache_mode = force_generic_plan"
+PLANNING = ("SET plan_cache_mode = force_generic_plan", "SET jit = off")
 """Every statement finds its rows by an index, whatever its arguments are. Planning it anew for each, as PostgreSQL does while
-it believes in better plans, takes longer than running it."""
+it believes in better plans, takes longer than running it, and compiling it a hundred times as long."""
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
@@ -46,8 +46,9 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 
 
 async def _prepare(connection: Any) -> None:
-    with suppress(asyncpg.PostgresError):  # a server that does not know it plans as it likes
-        await connection.execute(GENERIC_PLANS)
+    for command in PLANNING:
+        with suppress(asyncpg.PostgresError):  # a server that does not know it plans as it likes
+            await connection.execute(command)
 
 
 class Pool:

@@ -8,6 +8,7 @@ These are for a transaction that sees one moment (:func:`answer`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from treestore.backends.postgres.search import match
 from treestore.backends.postgres.session import Session
 from treestore.backends.postgres.sql import kept, records, versions, whole
 from treestore.backends.postgres.sql import nodes as sql
+from treestore.backends.postgres.sql.statement import Statement
 from treestore.backends.postgres.tables import BY_RECORD
 from treestore.catalog import TABLES
 from treestore.errors import Corrupted, InvalidInput
@@ -101,7 +103,7 @@ async def _nothing(session: Session, ask: Any, version: Version) -> list[Any]:
             return []
         case Children(parent_id=node_id) | Subtree(node_id=node_id) | Ancestors(node_id=node_id):
             asked = (node_id,)
-    values = {"policy_id": version.policy_id, "version_id": version.version_id, "node_ids": list(asked)}
+    values = {"policy_id": version.policy_id, "version_id": version.version_id, "node_id": list(asked)}
     found = rows.nodes(await session.rows(sql.nodes(Outline, "named", one=False), values), Outline)
     missing = [node_id for node_id in asked if node_id not in {node.node_id for node in found}]
     if missing:
@@ -125,7 +127,7 @@ async def _get_nodes(session: Session, ask: GetNodes[N]) -> list[N] | None:
         one = sql.nodes(ask.weight, meaning, one=True)
         return rows.nodes(await session.rows(one, {**_of(ask), "node_id": ask.node_ids[0]}), ask.weight) or None
     statement = sql.nodes(ask.weight, meaning, one=False)
-    found = rows.nodes(await session.rows(statement, {**_of(ask), "node_ids": list(set(ask.node_ids))}), ask.weight)
+    found = rows.nodes(await session.rows(statement, {**_of(ask), "node_id": list(set(ask.node_ids))}), ask.weight)
     by_id = {node.node_id: node for node in found}
     if any(node_id not in by_id for node_id in ask.node_ids):
         return None
@@ -146,7 +148,7 @@ async def _subtree(session: Session, ask: Subtree[N]) -> list[N] | None:
         return None
     statement = sql.subtree(ask.weight, meaning, of_node=ask.node_id is not None, bounded=ask.max_depth is not None)
     values = {**_of(ask), "node_id": ask.node_id, "max_depth": min(ask.max_depth or 0, MAX_DEPTH)}
-    return await _nodes(session, statement, values, ask.weight)
+    return await _nodes(session, statement, values, ask.weight, ordered=ask.max_depth is None)
 
 
 async def _ancestors(session: Session, ask: Ancestors[N]) -> list[N] | None:
@@ -156,8 +158,16 @@ async def _ancestors(session: Session, ask: Ancestors[N]) -> list[N] | None:
     return await _nodes(session, sql.ancestors(ask.weight, meaning), {**_of(ask), "node_id": ask.node_id}, ask.weight)
 
 
-async def _nodes(session: Session, statement: Any, values: Mapping[str, Any], weight: type[N]) -> list[N] | None:
-    return rows.nodes(await session.rows(statement, values), weight) or None
+async def _nodes(
+    session: Session, statement: Statement, values: Mapping[str, Any], weight: type[N], *, ordered: bool = False
+) -> list[N] | None:
+    found = rows.nodes(await session.rows(statement, values), weight)
+    if not ordered:
+        found.sort(key=_ordinal)
+    return found or None
+
+
+_ordinal = attrgetter("ordinal")
 
 
 async def _page_texts(session: Session, ask: PageTexts) -> list[PageText] | None:
@@ -236,8 +246,8 @@ async def _on_pages(session: Session, ask: OnPages[N]) -> list[N]:
     ordinals = await _ordinals_on(session, owner, ask.first, ask.last)
     if not ordinals:
         return []
-    found = rows.nodes(await session.rows(sql.nodes_at(ask.weight), {**owner, "ordinals": ordinals}), ask.weight)
-    if len(found) != len(ordinals):
+    found = await _nodes(session, sql.nodes_at(ask.weight), {**owner, "ordinal": ordinals}, ask.weight)
+    if found is None or len(found) != len(ordinals):
         raise Corrupted(f"the page ranges of policy {owner['policy_id']!r} name nodes that are not there")
     return found
 

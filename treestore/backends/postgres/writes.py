@@ -195,7 +195,7 @@ async def _amend(session: Session, write: AmendNodes) -> None:
     version = await _stored(session, write.version)
     owner = _owner(version)
     ordinals = [node.ordinal for node in write.nodes if 0 <= node.ordinal < version.node_count]
-    found = rows.nodes(await session.rows(nodes.nodes_at(Outline), {**owner, "ordinals": ordinals}), Outline)
+    found = rows.nodes(await session.rows(nodes.nodes_at(Outline), {**owner, "ordinal": ordinals}), Outline)
     before = {node.ordinal: node for node in found}
     for node in write.nodes:
         check_amended(node, before.get(node.ordinal))

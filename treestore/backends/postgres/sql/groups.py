@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
-    Integer,
     LargeBinary,
     Text,
     and_,
@@ -20,11 +19,13 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from treestore.backends.postgres.sql.nodes import apart, exactly, the_one
 from treestore.backends.postgres.sql.statement import ONE, POLICY, Statement, integer, of_version, text_
 from treestore.backends.postgres.tables import CONTENT, GROUPS, METADATA, NODES, POLICIES, POSTINGS, TITLES_LENGTH
 
@@ -82,34 +83,34 @@ def insert_row(name: str, columns: tuple[str, ...]) -> Statement:
 def amend_node(columns: tuple[str, ...]) -> Statement:
     """Replace columns of the node at an ordinal. Parameters are named by the columns."""
     changed = {name: bindparam(name, type_=NODES.c[name].type) for name in columns}
-    at = NODES.c.ordinal == bindparam("at_ordinal", type_=Integer)
-    return Statement(update(NODES).where(of_version(NODES), at).values(changed))
+    there = the_one(select(NODES.c.id).where(of_version(NODES)), NODES.c.ordinal, integer("at_ordinal")).scalar_subquery()
+    return Statement(update(NODES).where(NODES.c.policy_id == POLICY, NODES.c.id == there).values(changed))
 
 
 @cache
 def titles_of() -> Statement:
     """The path of titles of the node at an ordinal."""
-    return Statement(select(NODES.c.section_path).where(of_version(NODES), NODES.c.ordinal == integer("ordinal")))
+    return Statement(the_one(select(NODES.c.section_path).where(of_version(NODES)), NODES.c.ordinal, integer("ordinal")))
 
 
 @cache
 def retitle() -> Statement:
     """Give the node at an ordinal the path of titles ``titles``, and those below it the paths that follow."""
     c = NODES.c
-    begin = of_version(NODES), c.ordinal == integer("ordinal")
-    walk = select(c.id, c.version_id, c.node_id, c.ordinal, cast(text_("titles"), Text).label("titles")).where(*begin)
-    above = walk.cte("walk", recursive=True)
-    below = NODES.alias("below").c
+    begin = select(c.id, c.version_id, c.node_id, c.ordinal, cast(text_("titles"), Text).label("titles"))
+    top = the_one(begin.where(of_version(NODES)), c.ordinal, integer("ordinal")).subquery("top")
+    above = select(*top.c).cte("walk", recursive=True)
+    below = NODES.alias("node").c
     between = literal_column("' > '", Text)
     titles = func.left(above.c.titles + between + below.title, literal_column(str(TITLES_LENGTH)))
-    step = select(below.id, below.version_id, below.node_id, below.ordinal, titles).where(
+    children = select(below.id, below.version_id, below.node_id, below.ordinal, titles.label("titles")).where(
         below.policy_id == POLICY,
         below.version_id == above.c.version_id,
-        below.parent_id == above.c.node_id,
         below.parent_ordinal == above.c.ordinal,
         below.ordinal > above.c.ordinal,
     )
-    walked = above.union_all(step)
+    step = apart(exactly(children, below.parent_id, above.c.node_id), "below")
+    walked = above.union_all(select(*step.c).select_from(above.join(step, true())))
     there = c.policy_id == POLICY, c.id == walked.c.id, c.section_path != walked.c.titles
     return Statement(update(NODES).where(*there).values(section_path=walked.c.titles))
 

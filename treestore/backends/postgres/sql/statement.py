@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import BindParameter, ColumnElement, Integer, Text, and_, bindparam, literal_column
+from sqlalchemy import ARRAY, BindParameter, ColumnElement, Integer, Text, and_, bindparam, column, func, literal_column
 from sqlalchemy.dialects.postgresql import TIMESTAMP, asyncpg
 from sqlalchemy.sql.base import Executable
 
@@ -66,3 +66,13 @@ def of_version(table: Any, version: Any = VERSION) -> ColumnElement[bool]:
 def columns_of(table: catalog.Table, sql: Any, record: type[msgspec.Struct] | None = None) -> list[Any]:
     """The columns of a table's record, or of one that has some of its fields, in the order of the fields."""
     return [sql.c[table.columns[name].name] for name in (record or table.record).__struct_fields__]
+
+
+_KINDS: dict[str, Any] = {"segment": Integer, "depth": Integer, "position": Integer, "ordinal": Integer}
+
+
+def asked(*names: str) -> Any:
+    """Arrays of equal length, given as parameters of these names, as rows; ``at`` is the place of each, from 1."""
+    arrays = [bindparam(name, type_=ARRAY(_KINDS.get(name, Text))) for name in names]
+    columns = [column(name, _KINDS.get(name, Text)) for name in names]
+    return func.unnest(*arrays).table_valued(*columns, with_ordinality="at", name="asked").render_derived()
