@@ -20,6 +20,7 @@ import asyncpg
 
 from treestore.backends.postgres.address import Address
 from treestore.backends.postgres.session import Watch
+from treestore.backends.postgres.sql import groups
 from treestore.errors import Closed, Timeout, Unavailable
 
 R = TypeVar("R")
@@ -46,7 +47,7 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 
 
 async def _prepare(connection: Any) -> None:
-    for command in PLANNING:
+    for command in (*PLANNING, groups.durable(local=False)):
         with suppress(asyncpg.PostgresError):  # a server that does not know it plans as it likes
             await connection.execute(command)
 

@@ -67,12 +67,13 @@ class Session:
         self._copies = copies
 
     async def begin(self, **how: Any) -> Any:
-        """Begin a transaction. Behind PgBouncer each has to say for itself how long a statement may take."""
+        """Begin a transaction. Behind PgBouncer each has to say for itself what else a connection is told once."""
         self._watch.step(self._connection)
         transaction = self._connection.transaction(**how)
         await transaction.start()
         if self._address.pgbouncer:
-            await self.command(groups.statement_timeout(self._address.statement_timeout_ms))
+            told = groups.statement_timeout(self._address.statement_timeout_ms), groups.durable(local=True)
+            await self.command("; ".join(told))
         return transaction
 
     async def rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:

@@ -135,3 +135,10 @@ def remove_posting_row() -> Statement:
 def statement_timeout(milliseconds: int) -> str:
     """The command that bounds the time of each statement of the transaction."""
     return f"SET LOCAL statement_timeout = {milliseconds}"
+
+
+def durable(*, local: bool) -> str:
+    """The command that makes a commit wait for the disk even where ``synchronous_commit`` is off, in the transaction or from
+    now on. A setting that waits for more than the disk stays."""
+    off = "current_setting('synchronous_commit', true) = 'off'"
+    return f"SELECT set_config('synchronous_commit', 'on', {str(local).lower()}) WHERE {off}"
