@@ -76,17 +76,19 @@ class _Reader:
 
     def close_now(self) -> None:
         """As :meth:`close`."""
-        self._loop.run(self.close())
+        with suppress(Closed):  # it went with its store, or is another process's
+            self._loop.run(self.close())
 
 
 class PostgresSnapshot(_Reader):
     """A transaction that sees one moment, on a connection of its own, until it is closed or too old."""
 
-    def __init__(self, backend: PostgresBackend, pool: Pool, connection: Any) -> None:
+    def __init__(self, backend: PostgresBackend, pool: Pool, connection: Any, transaction: Any) -> None:
         super().__init__(backend._loop)
         self._backend = backend
         self._pool = pool
         self._connection = connection
+        self._transaction = transaction
         self._turn = asyncio.Lock()
         self._closed: str | None = None
         self._home = asyncio.get_running_loop()
@@ -147,7 +149,7 @@ class PostgresSnapshot(_Reader):
         self._closed = reason
         self._timer.cancel()
         self._backend._snapshots.discard(self)
-        await self._pool.release(self._connection)  # which rolls back, and does not wait for long
+        await self._pool.end(self._connection, self._transaction)
 
 
 _BROKEN = "the snapshot ended when a read failed; take a new one"
@@ -258,7 +260,7 @@ class PostgresBackend(_Reader):
             connection = await pool.acquire()
             session = self._session(pool, connection)
             try:
-                await session.begin(isolation="repeatable_read", readonly=True)
+                transaction = await session.begin(isolation="repeatable_read", readonly=True)
                 await session.command("SELECT 1")  # the first statement is what fixes the moment
             except BaseException:
                 await pool.release(connection)
@@ -266,8 +268,13 @@ class PostgresBackend(_Reader):
         except DRIVER_ERRORS as error:
             raise self._told(error) from error
         pool.watch.rest(connection)
-        snapshot = PostgresSnapshot(self, pool, connection)
+        snapshot = PostgresSnapshot(self, pool, connection, transaction)
         self._snapshots.add(snapshot)
+        try:
+            self._pools.check_open()
+        except Closed:  # who closes the store meanwhile has not seen this one
+            await snapshot.close()
+            raise
         return snapshot
 
     def snapshot_now(self) -> PostgresSnapshot:
@@ -322,6 +329,9 @@ class PostgresBackend(_Reader):
         await asyncio.to_thread(self._loop.stop)
 
     async def _end(self) -> None:
+        if self._pools.forked:
+            return  # what is open is the parent's
+        self._pools.refuse()
         for snapshot in self._snapshots.copy():
             await snapshot.close()
         await self._pools.close()

@@ -73,6 +73,7 @@ class Pool:
         )
         self._free: list[Any] = []
         self._waiting = 0
+        self._closing = False
         self._guard: AsyncGenerator[None, None] | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._giving_back: set[asyncio.Task[None]] = set()
@@ -88,7 +89,11 @@ class Pool:
         self._waiting += 1
         try:
             async with asyncio.timeout(self._waiting_seconds):
-                return await self._pool.acquire()
+                connection = await self._pool.acquire()
+            if self._closing:  # the driver serves those that wait, and closes what it has given them
+                self._give_back(connection)
+                raise _closed()
+            return connection
         except TimeoutError as error:
             if self._pool.get_size() < self._pool.get_max_size() or self._pool.get_idle_size():
                 raise
@@ -114,7 +119,7 @@ class Pool:
     def keep(self, connection: Any) -> None:
         """Take back a connection that nothing is under way on."""
         self.watch.rest(connection)
-        if self._waiting or self._pool.is_closing():
+        if self._waiting or self._closing:
             self._give_back(connection)
             return
         self._free.append(connection)
@@ -122,9 +127,14 @@ class Pool:
             self._sweep = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._give_back_idle)
 
     def _give_back(self, connection: Any) -> None:
-        task = asyncio.get_running_loop().create_task(self.release(connection))
+        self._kept(self.release(connection))
+
+    def _kept(self, giving_back: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that does not vanish before it has ended."""
+        task = asyncio.get_running_loop().create_task(giving_back)
         self._giving_back.add(task)
         task.add_done_callback(self._giving_back.discard)
+        return task
 
     def _give_back_idle(self) -> None:
         """To the pool with all but the one that was used last: those that lie below it have waited longer."""
@@ -132,6 +142,19 @@ class Pool:
         idle, self._free = self._free[:-1], self._free[-1:]
         for connection in idle:
             self._give_back(connection)
+
+    async def end(self, connection: Any, transaction: Any) -> None:
+        """Roll a transaction back, if the server does that soon, and take its connection back, also if the caller leaves."""
+        await asyncio.shield(self._kept(self._end(connection, transaction)))
+
+    async def _end(self, connection: Any, transaction: Any) -> None:
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            try:
+                async with asyncio.timeout(_RELEASE_SECONDS):
+                    await transaction.rollback()
+            except TimeoutError:
+                connection.terminate()
+        await self.release(connection)
 
     async def release(self, connection: Any) -> None:
         """Take back a connection in any state. One that is broken is thrown away."""
@@ -141,6 +164,7 @@ class Pool:
 
     async def close(self) -> None:
         """Wait until all connections were given back, and close them."""
+        self._closing = True
         if self._sweep is not None:
             self._sweep.cancel()
         free, self._free = self._free, []
@@ -155,6 +179,14 @@ _IDLE_SECONDS = 60.0
 _RELEASE_SECONDS = 5.0  # to end what is under way on a connection, before it is dropped
 
 
+def _closed() -> Closed:
+    return Closed("the store is closed")
+
+
+def _forked() -> Closed:
+    return Closed("the store was opened by another process before a fork; open it in this one")
+
+
 class Pools:
     """The pools of one store. Any thread may use it."""
 
@@ -164,12 +196,21 @@ class Pools:
         self._process = os.getpid()
         self._closed = False
 
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a child of the one that opened the store."""
+        return self._process != os.getpid()
+
     def check_open(self) -> None:
         """Raise Closed if the store was closed, or opened before a fork."""
-        if self._process != os.getpid():
-            raise Closed("the store was opened by another process before a fork; open it in this one")
+        if self.forked:
+            raise _forked()
         if self._closed:
-            raise Closed("the store is closed")
+            raise _closed()
+
+    def refuse(self) -> None:
+        """From now on :meth:`check_open` raises Closed."""
+        self._closed = True
 
     def here(self) -> Pool:
         """The pool of the running loop. Raises Closed."""
@@ -182,7 +223,7 @@ class Pools:
 
     async def close(self) -> None:
         """Wait until all connections were given back, and close them. Those of loops that have ended are closed already."""
-        self._closed = True
+        self.refuse()
         here = asyncio.get_running_loop()
         for loop, pool in list(self._pools.items()):
             if loop is here:
@@ -200,6 +241,7 @@ class LoopThread:
         self._thread: threading.Thread | None = None
         self._guard = threading.Lock()
         self._stopped = False
+        self._process = os.getpid()
 
     def run(self, waiting: Coroutine[Any, Any, R]) -> R:
         """The result of a coroutine that runs there. Whoever is interrupted meanwhile has it cancelled.
@@ -220,9 +262,11 @@ class LoopThread:
             raise
 
     def _running(self) -> asyncio.AbstractEventLoop:
+        if self._process != os.getpid():  # a child has the loop, and not the thread that runs it
+            raise _forked()
         with self._guard:
             if self._stopped:
-                raise Closed("the store is closed")
+                raise _closed()
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="treestore-postgresql", daemon=True)
@@ -233,6 +277,8 @@ class LoopThread:
 
     def stop(self) -> None:
         """End the loop and its thread, for ever. May be called again."""
+        if self._process != os.getpid():
+            return
         with self._guard:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
             self._stopped = True
