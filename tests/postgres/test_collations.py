@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
+import psycopg
 import pytest
 
 from tests.contract import test_limits as limits
@@ -21,16 +23,29 @@ PROMISES: list[Callable[[SyncStore], None]] = [
 ]
 
 
+LANGUAGES = [
+    "LOCALE_PROVIDER icu ICU_LOCALE 'en-US-u-ka-shifted'",  # blanks and "_" count for nothing, then "a" before "B"
+    "LOCALE 'en_US.UTF-8'",
+    "LOCALE 'de_DE.UTF-8'",
+]
+"""What databases can sort by, where the server was built with it or the system has it."""
+
+
 @pytest.fixture
 def in_english(postgres_server: Server) -> SyncStore:
-    """A store in a database whose order is that of English words (ICU's): "_" before "a" before "B", blanks do not count."""
+    """A store in a database that sorts by a language. The one thing beside PgBouncer that may be missing: the wheel's
+    PostgreSQL has no ICU, and few containers have locales."""
     name = databases.new_name()
-    locale = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US-u-ka-shifted'"
     with postgres_server.connect() as connection:
-        connection.execute(f"CREATE DATABASE {name} {locale}".encode())
+        for language in LANGUAGES:
+            with suppress(psycopg.Error):
+                connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 {language}".encode())
+                break
+        else:
+            pytest.skip("this PostgreSQL was built without ICU, and the system has no locale of a language")
     with postgres_server.connect(name) as connection:
-        ordered = connection.execute("SELECT array_agg(x ORDER BY x) FROM unnest(ARRAY['B', 'a', '_', 'é', 'f']) x").fetchone()
-        assert ordered != (sorted(["B", "a", "_", "é", "f"]),), "it does sort by a language's rules"
+        ordered = connection.execute("SELECT string_agg(x, '' ORDER BY x) FROM unnest(ARRAY['B', 'a', '_', 'f']) x").fetchone()
+        assert ordered != ("B_af",), "it does sort by a language's rules"
     return opened(postgres_server.url(name))
 
 
