@@ -25,11 +25,6 @@ from treestore.errors import Closed, Timeout, Unavailable
 
 R = TypeVar("R")
 
-PLANNING = ("SET plan_cache_mode = force_generic_plan", "SET jit = off")
-"""Every statement finds its rows by an index, whatever its arguments are. Planning it anew for each, as PostgreSQL does while
-it believes in better plans, takes longer than running it, and compiling it a hundred times as long."""
-
-
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
     """A connection that is given back as it is: nothing that the store does leaves a trace in the server's session."""
 
@@ -47,7 +42,7 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 
 
 async def _prepare(connection: Any) -> None:
-    for command in (*PLANNING, groups.durable(local=False)):
+    for command in groups.preparation():
         with suppress(asyncpg.PostgresError):  # a server that does not know it plans as it likes
             await connection.execute(command)
 

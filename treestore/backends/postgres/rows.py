@@ -101,7 +101,8 @@ def nodes(rows: Iterable[Row], weight: type[N]) -> list[N]:
     """Nodes, in the order of their rows. Raises Corrupted."""
     plain: list[Row] = list(map(tuple, rows))
     if not {_NOTHING}.issuperset(map(_special, plain)):
-        plain = list(map(_CODECS[weight].decoded, plain))
+        decoded = _CODECS[weight].decoded
+        plain = [row if _special(row) == _NOTHING else decoded(row) for row in plain]
     try:
         found: list[N] = msgspec.convert(plain, _LISTS[weight])
     except msgspec.ValidationError as error:

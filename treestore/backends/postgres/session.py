@@ -72,7 +72,7 @@ class Session:
         transaction = self._connection.transaction(**how)
         await transaction.start()
         if self._address.pgbouncer:
-            told = groups.statement_timeout(self._address.statement_timeout_ms), groups.durable(local=True)
+            told = (groups.statement_timeout(self._address.statement_timeout_ms), *groups.preparation(local=True))
             await self.command("; ".join(told))
         return transaction
 

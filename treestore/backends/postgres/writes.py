@@ -213,7 +213,8 @@ async def _amend_node(session: Session, owner: dict[str, Any], before: Outline, 
     if node.title != before.title:
         above = await session.row(groups.titles_of(), {**owner, "ordinal": node.parent_ordinal})
         titles = rows.titles(None if above is None else above["section_path"], node.title)
-        await session.run(groups.retitle(), {**owner, "ordinal": node.ordinal, "titles": titles})
+        found = await session.rows(groups.titles_below(), {**owner, "ordinal": node.ordinal, "titles": titles})
+        await session.run_each(groups.entitle(), [{**owner, **row} for row in found])
 
 
 async def _amend_postings(session: Session, version: Version, change: TermChange) -> None:

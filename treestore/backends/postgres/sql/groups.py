@@ -94,8 +94,9 @@ def titles_of() -> Statement:
 
 
 @cache
-def retitle() -> Statement:
-    """Give the node at an ordinal the path of titles ``titles``, and those below it the paths that follow."""
+def titles_below() -> Statement:
+    """The ids of the rows of the node at an ordinal, which gets the path of titles ``titles``, and of those below it; each
+    with the path that follows."""
     c = NODES.c
     begin = select(c.id, c.version_id, c.node_id, c.ordinal, cast(text_("titles"), Text).label("titles"))
     top = the_one(begin.where(of_version(NODES)), c.ordinal, integer("ordinal")).subquery("top")
@@ -111,8 +112,14 @@ def retitle() -> Statement:
     )
     step = apart(exactly(children, below.parent_id, above.c.node_id), "below")
     walked = above.union_all(select(*step.c).select_from(above.join(step, true())))
-    there = c.policy_id == POLICY, c.id == walked.c.id, c.section_path != walked.c.titles
-    return Statement(update(NODES).where(*there).values(section_path=walked.c.titles))
+    return Statement(select(walked.c.id.label("row"), walked.c.titles))
+
+
+@cache
+def entitle() -> Statement:
+    """Give a row another path of titles."""
+    there = NODES.c.policy_id == POLICY, NODES.c.id == integer("row")
+    return Statement(update(NODES).where(*there).values(section_path=text_("titles")))
 
 
 @cache
@@ -137,8 +144,18 @@ def statement_timeout(milliseconds: int) -> str:
     return f"SET LOCAL statement_timeout = {milliseconds}"
 
 
-def durable(*, local: bool) -> str:
-    """The command that makes a commit wait for the disk even where ``synchronous_commit`` is off, in the transaction or from
-    now on. A setting that waits for more than the disk stays."""
+_PLANNING = ("plan_cache_mode = force_generic_plan", "enable_sort = off", "jit = off")
+
+
+def preparation(*, local: bool = False) -> list[str]:
+    """The commands that prepare a connection or, with ``local``, a transaction.
+
+    Every statement finds its rows by an index, whatever its arguments are. Planning it anew for each, as PostgreSQL does while
+    it believes in better plans, takes longer than running it, and compiling it a hundred times as long. Without sorting there
+    is one index that does: see :mod:`.nodes`.
+
+    A commit waits for the disk even where ``synchronous_commit`` is off; a setting that waits for more than the disk stays.
+    """
+    durable = f"set_config('synchronous_commit', 'on', {str(local).lower()})"
     off = "current_setting('synchronous_commit', true) = 'off'"
-    return f"SELECT set_config('synchronous_commit', 'on', {str(local).lower()}) WHERE {off}"
+    return [*(f"SET {'LOCAL ' * local}{setting}" for setting in _PLANNING), f"SELECT {durable} WHERE {off}"]

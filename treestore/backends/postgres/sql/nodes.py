@@ -6,9 +6,10 @@ one range of ordinals.
 
 Every index on nodes begins with policy and version, and PostgreSQL, which takes the columns for independent of each other and
 all documents for equally long, often expects a single row for these two. Then all indexes look alike to it, and it may read
-a document of 50,000 nodes to find one. So statements are written such that only one index does without sorting: the third
-column is asked for as a range of one value (:func:`exactly`), in its order, and each step of a walk is a subquery of its own
-(``OFFSET 0`` keeps the planner from merging it with others). What is read so is put in document order by whoever asked.
+a document of 50,000 nodes to find one. So statements are written such that only one index does without sorting, and sorting
+is off (:func:`.groups.preparation`): the third column is asked for as a range of one value (:func:`exactly`), in its order,
+and each step of a walk is a subquery of its own (``OFFSET 0`` and ``LIMIT`` keep the planner from merging it with others).
+What is read so is put in document order by whoever asked.
 """
 
 from __future__ import annotations
@@ -103,13 +104,13 @@ def ancestors(weight: type[Outline], meaning: How) -> Statement:
 
 def _walk_down(version: Any, of_node: bool) -> CTE:
     """The node at which a walk begins, or the roots, and those below, level by level."""
-    columns = (NODES.c.version_id, NODES.c.node_id, NODES.c.ordinal)
+    columns = (NODES.c.id, NODES.c.version_id, NODES.c.node_id, NODES.c.ordinal)
     begin = select(*columns).where(version)
     first = the_one(begin, NODES.c.node_id, text_("node_id")) if of_node else _below(begin, of_node)
     top = first.subquery("top")
     walk = select(*top.c, literal_column("0", Integer).label("level")).cte("walk", recursive=True)
     below = NODES.alias("node").c
-    children = select(below.version_id, below.node_id, below.ordinal).where(
+    children = select(below.id, below.version_id, below.node_id, below.ordinal).where(
         below.policy_id == POLICY,
         below.version_id == walk.c.version_id,
         below.parent_ordinal == walk.c.ordinal,
@@ -122,11 +123,11 @@ def _walk_down(version: Any, of_node: bool) -> CTE:
 
 def _walk_up(version: Any) -> CTE:
     """A node and those above it."""
-    columns = (NODES.c.version_id, NODES.c.ordinal, NODES.c.parent_ordinal)
+    columns = (NODES.c.id, NODES.c.version_id, NODES.c.ordinal, NODES.c.parent_ordinal)
     top = the_one(select(*columns).where(version), NODES.c.node_id, text_("node_id")).subquery("top")
     walk = select(*top.c).cte("walk", recursive=True)
     above = NODES.alias("node").c
-    parent = select(above.version_id, above.ordinal, above.parent_ordinal).where(
+    parent = select(above.id, above.version_id, above.ordinal, above.parent_ordinal).where(
         above.policy_id == POLICY, above.version_id == walk.c.version_id, above.ordinal < walk.c.ordinal
     )
     step = apart(the_one(parent, above.ordinal, walk.c.parent_ordinal), "above")
@@ -135,8 +136,8 @@ def _walk_up(version: Any) -> CTE:
 
 def _walked(weight: type[Outline], walk: CTE) -> Select[Any]:
     """The nodes of a walk."""
-    whole = select(*columns_of(catalog.NODES, NODES, weight)).where(of_version(NODES, walk.c.version_id))
-    found = apart(the_one(whole, NODES.c.ordinal, walk.c.ordinal), "found")
+    whole = select(*columns_of(catalog.NODES, NODES, weight)).where(NODES.c.policy_id == POLICY, NODES.c.id == walk.c.id)
+    found = apart(whole.limit(ONE), "found")
     return select(*found.c).select_from(walk.join(found, true()))
 
 
