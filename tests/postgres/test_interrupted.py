@@ -24,7 +24,7 @@ from treestore import Closed, OutcomeUnknown, Settings, Timeout, TreestoreError,
 from treestore.operations import Check, Get, WriteGroup
 from treestore.records import Version
 
-COPY_CUTS = 12
+COPY_CUTS = 6
 """Places in the bytes of a bulk load where the connection is cut."""
 
 
@@ -246,7 +246,7 @@ def test_a_backend_terminated_in_the_middle_of_a_write(postgres_server: Server, 
 
 
 def test_a_statement_that_waits_too_long(postgres_server: Server, face: Face) -> None:
-    url = databases.new_url(statement_timeout="1")
+    url = databases.new_url(statement_timeout="0.4")
     with opened(url, face) as store:
         store_one(store)
         with locked(postgres_server, named(url)):
@@ -262,14 +262,14 @@ def test_a_statement_that_waits_too_long(postgres_server: Server, face: Face) ->
 
 
 def test_all_connections_in_use(face: Face) -> None:
-    with opened(databases.new_url(pool_size="2", pool_timeout="1"), face) as store:
+    with opened(databases.new_url(pool_size="2", pool_timeout="0.4"), face) as store:
         store_one(store)
         with store.snapshot() as first, store.snapshot():
-            with fails(Timeout, "all 2 connections have been in use for 1 s; TREESTORE_POOL_SIZE", within=3):
+            with fails(Timeout, "all 2 connections have been in use for 0.4 s; TREESTORE_POOL_SIZE", within=3):
                 store.documents.get_node("p", "a")
-            with fails(Timeout, "all 2 connections have been in use for 1 s", within=3):
+            with fails(Timeout, "all 2 connections have been in use for 0.4 s", within=3):
                 store_one(store, "q")
-            with fails(Timeout, "all 2 connections have been in use for 1 s", within=3):
+            with fails(Timeout, "all 2 connections have been in use for 0.4 s", within=3):
                 store.snapshot()
             assert first.documents.get_node("p", "a").node_id == "a"
         store_one(store, "q")
@@ -310,7 +310,8 @@ def test_a_snapshot_whose_connection_is_lost(wire: Proxy, face: Face) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver waits half a second longer than the server may work, not five, and as long for a connection's end."""
     monkeypatch.setattr("treestore.backends.postgres.address.STATEMENT_MARGIN", 0.5)
-    monkeypatch.setattr("treestore.backends.postgres.pools._RELEASE_SECONDS", 0.5)
+    for module in ("session", "pools"):
+        monkeypatch.setattr(f"treestore.backends.postgres.{module}.RELEASE_SECONDS", 0.5)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -91,7 +91,7 @@ def test_nothing_is_left_behind_in_sessions_of_others(url: str, pgbouncer: PgBou
 
 @pytest.mark.parametrize("face", FACES)
 def test_the_time_of_a_statement_is_bounded_in_each_transaction(url: str, face: Face, postgres_server: Server) -> None:
-    with opened(url + "&statement_timeout=1", face) as store:
+    with opened(url + "&statement_timeout=0.4", face) as store:
         store_one(store)
         with postgres_server.connect(named(url)) as locking, locking.transaction():
             locking.execute("LOCK TABLE policy_nodes IN ACCESS EXCLUSIVE MODE")
