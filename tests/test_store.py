@@ -17,7 +17,7 @@ import pytest
 import treestore
 from tests.clock import SetClock
 from tests.contract.samples import manual, node
-from treestore import AsyncDriver, Closed, InvalidInput, NoStore, NotAStore, Settings, TreeStore, Unavailable
+from treestore import AsyncDriver, Closed, InvalidInput, NoStore, NotAStore, NotSupported, Settings, TreeStore, Unavailable
 from treestore.repositories.documents import Documents
 from treestore.repositories.plan import verb
 from treestore.repositories.versions import Versions
@@ -195,7 +195,7 @@ def test_without_a_url_the_settings_say_which_store(tmp_path: Path, monkeypatch:
         "memory:///",
         "memory://name",
         "file:///folder",
-        "postgresql://user:hunter2@host/db",
+        "mysql://user:hunter2@host/db",
         "https://user:hunter2@host/?password=hunter2",
         "btree:///a\0b",
         "btree:///\udcff",
@@ -251,7 +251,7 @@ async def _opened(url: str) -> TreeStore[AsyncDriver]:
 
 def test_a_memory_store_refuses_a_backup_and_has_nothing_to_compact(tmp_path: Path) -> None:
     with treestore.open_sync("memory://") as store:
-        with pytest.raises(Unavailable, match="no folder to back up"):
+        with pytest.raises(NotSupported, match="no folder to back up"):
             store.backup(tmp_path / "copy")
         assert store.compact() == 0
         bad: Any = 5

@@ -97,6 +97,12 @@ class AccessDenied(TreestoreError):
     code = "access_denied"
 
 
+class NotSupported(TreestoreError):
+    """This kind of store does not do what was asked; another way is named."""
+
+    code = "not_supported"
+
+
 class OutcomeUnknown(TreestoreError):
     """Whether a group was applied can't be known. Retry the same group (same id): it is applied at most once."""
 

@@ -360,7 +360,8 @@ class WriteGroup(msgspec.Struct, frozen=True):
     """Writes that are applied together, in order, or not at all, if all ``expects`` hold just before.
 
     A store remembers ``group_id`` for at least an hour and checks it first, so the same group sent again after a lost
-    reply is applied once. An expectation that does not hold raises Conflict.
+    reply is applied once. An id stands for one group: other writes need another id. An expectation that does not hold raises
+    Conflict.
     """
 
     writes: tuple[Write, ...]

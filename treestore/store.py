@@ -147,8 +147,8 @@ class TreeStore(_Opened[D]):
     def backup(self, folder: str | os.PathLike[str]) -> Plan[int]:
         """Copy one committed moment of the store to a new folder, while it is in use. Returns the copy's size in bytes.
 
-        Raises InvalidInput if the folder is not empty or lies in the store's own, Unavailable if it can't be written and for
-        a store in memory.
+        Raises InvalidInput if the folder is not empty or lies in the store's own, Unavailable if it can't be written, and
+        NotSupported for a store in memory or in PostgreSQL, which has tools of its own for that.
         """
         path = rules.check_text(os.fspath(folder) if isinstance(folder, os.PathLike) else folder, "folder")
         if self.holds(path):
@@ -270,7 +270,7 @@ class _Place(NamedTuple):
         try:
             from treestore.backends.postgres.backend import PostgresBackend
         except ImportError as error:
-            missing = f"PostgreSQL needs packages that are not installed ({error.name}): pip install 'treestore[postgres]'"
+            missing = f"PostgreSQL needs {error.name}, which is not installed: install treestore with its extra, postgres"
             raise InvalidInput(missing, field="url") from error
         return PostgresBackend
 

@@ -5,13 +5,12 @@ The errors are real ones: before the chosen statement the server is made to rais
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
-import stamina
 
 from tests.clock import SetClock
 from tests.contract.samples import ALL_PLANES, bushy, manual
@@ -21,6 +20,7 @@ from tests.postgres.faults import fails, opened
 from tests.postgres.server import Server
 from tests.stores import SyncStore, open_backend
 from treestore import Closed, Conflict, Document, NotFound, OutcomeUnknown, Unavailable
+from treestore.backends.postgres import backend
 from treestore.operations import Absent, Check
 from treestore.records import Version
 
@@ -67,12 +67,15 @@ class Statements:
 
 
 @pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[Statements]:
+def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
     found = Statements()
     found.watch(monkeypatch)
-    stamina.set_testing(True, attempts=10, cap=True)  # no pauses
-    yield found
-    stamina.set_testing(False)
+
+    async def at_once(_: int) -> None:
+        """No pause."""
+
+    monkeypatch.setattr(backend, "pause", at_once)
+    return found
 
 
 PAGES = [{"page": 1, "content": "NUL \0 and " + ALL_PLANES}, {"page": 7, "content": "", "extra": {"k": -0.0}}]

@@ -137,7 +137,7 @@ def _need_packages() -> None:
     try:
         importlib.import_module("treestore.backends.postgres.migrations")
     except ImportError as error:
-        missing = f"PostgreSQL needs packages that are not installed ({error.name}): pip install 'treestore[postgres]'"
+        missing = f"PostgreSQL needs {error.name}, which is not installed: install treestore with its extra, postgres"
         raise InvalidInput(missing) from error
 
 

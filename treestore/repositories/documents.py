@@ -14,7 +14,7 @@ from typing import Any, Never
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from treestore.errors import Conflict, InvalidInput, NotFound
+from treestore.errors import Conflict, Corrupted, InvalidInput, NotFound
 from treestore.operations import (
     AmendNodes,
     Ancestors,
@@ -174,6 +174,9 @@ class Documents(Search[D]):
         version, nodes, pages = yield from ask_all(
             GetVersion(policy_id, ref), Subtree(Node, policy_id, ref), PageTexts(policy_id, ref)
         )
+        if len(nodes) != version.node_count or len(pages) != version.page_count:
+            found = f"{len(nodes)} nodes and {len(pages)} pages are there, of {version.node_count} and {version.page_count}"
+            raise Corrupted(f"policy {policy_id!r} version {version.version_id!r}: {found}")
         return Document(version=version, nodes=nodes, pages=pages)
 
     @verb

@@ -7,6 +7,7 @@ the same code that stored it, and compared; so nothing that derivation makes can
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -15,6 +16,7 @@ from treestore.records import Node, PageText, Version
 from treestore.trees.derive import derive_now
 from treestore.trees.given import check_pages
 from treestore.trees.hashes import pages_hash, version_hashes
+from treestore.trees.timeline import known
 
 
 def problems(version: Version, nodes: Sequence[Node] | None, pages: Sequence[PageText] | None) -> list[str]:
@@ -43,7 +45,12 @@ def _of_facts(version: Version, nodes: Sequence[Node], pages: Sequence[PageText]
         found.append("its pages_hash is not that of its page texts")
     if (version.node_hash, version.tree_hash) != version_hashes(roots, version.pages_hash):
         found.append("its hashes are not those of its nodes and pages")
+    if version.facts and known(version, None) != known(version, _ALWAYS):
+        found.append("its ingested_at and effective_date are not what its facts say")
     return found
+
+
+_ALWAYS = datetime.max.replace(tzinfo=UTC)
 
 
 def _of_nodes(version: Version, nodes: Sequence[Node], pages: Sequence[PageText]) -> list[str]:

@@ -9,7 +9,7 @@ import msgspec
 
 from treestore.backends.memory.search import match
 from treestore.backends.memory.state import Content, State, detached
-from treestore.errors import Unavailable
+from treestore.errors import NotSupported
 from treestore.operations import (
     Ancestors,
     Backup,
@@ -173,7 +173,7 @@ def _check(state: State) -> CheckReport:
 
 
 def _refuse_backup() -> int:
-    raise Unavailable("a memory store has no folder to back up; its documents can be exported")
+    raise NotSupported("a memory store has no folder to back up; its documents can be exported")
 
 
 READS: dict[type[Operation[Any]], Callable[[State, Any], Any]] = {

@@ -11,6 +11,7 @@ Both faces are here. The synchronous one runs in an event loop of its own, in on
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -18,7 +19,6 @@ from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
-import stamina
 
 from treestore.backends.postgres.address import Address, parse
 from treestore.backends.postgres.checking import check_store
@@ -30,7 +30,7 @@ from treestore.backends.postgres.session import Session
 from treestore.backends.postgres.sql import whole
 from treestore.backends.postgres.writes import apply
 from treestore.config import Settings
-from treestore.errors import Closed, OutcomeUnknown, Timeout, TreestoreError, Unavailable
+from treestore.errors import Closed, NotSupported, OutcomeUnknown, Timeout, TreestoreError
 from treestore.operations import Applied, Backup, Check, Compact, Operation, Stats, WriteGroup
 from treestore.search.query import say_stale
 
@@ -44,6 +44,12 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 
 ATTEMPTS = 10
 """So often a group is tried that loses against others, or a read whose connection is lost."""
+
+
+async def pause(attempt: int) -> None:
+    """Wait before the next attempt: each time twice as long, up to half a second, and more or less, so that those who met go
+    different ways."""
+    await asyncio.sleep(min(0.5, 0.005 * 2**attempt) * random.uniform(0.5, 1.5))
 
 
 class _Reader:
@@ -126,12 +132,14 @@ class PostgresSnapshot(_Reader):
             session = self._backend._session(self._pool, self._connection)
             try:
                 return [await answer(session, operation) for operation in operations]
-            except DRIVER_ERRORS as error:
+            except TreestoreError:
+                raise
+            except BaseException as error:
                 hung = self._pool.watch.ended(self._connection)
                 await self._finish(_BROKEN)  # PostgreSQL answers nothing more in a transaction in which something failed
-                raise self._backend._told(error, hung=hung) from error
-            finally:
-                self._pool.watch.rest(self._connection)
+                if isinstance(error, DRIVER_ERRORS):
+                    raise self._backend._told(error, hung=hung) from error
+                raise
 
     async def close(self) -> None:
         """End the transaction. May be called again."""
@@ -195,6 +203,8 @@ class PostgresBackend(_Reader):
     def _told(self, error: BaseException, *, hung: bool = False) -> TreestoreError:
         if hung:
             return Timeout(f"{self._address.shown}: PostgreSQL did not answer, the connection was given up")
+        if isinstance(error, TimeoutError):  # statements have their time from the server and the watch
+            return Timeout(f"{self._address.shown}: PostgreSQL did not answer within {self._address.connect_timeout:g} s")
         return translate(error, self._address.shown)
 
     # --- connections -----------------------------------------------------------------------------------------------------
@@ -204,25 +214,14 @@ class PostgresBackend(_Reader):
 
     async def _using(self, work: Work[A, R], asked: A, retryable: Retryable) -> R:
         """The result of work on a connection, which is tried again if its error says that this helps. Errors are ours."""
-        try:
-            return await self._once(work, asked)  # by far most end here, without the cost of what follows
-        except DRIVER_ERRORS as error:
-            if not retryable(error):
-                raise self._told(error) from error
-        try:
-            async for trial in stamina.retry_context(
-                on=lambda error: isinstance(error, DRIVER_ERRORS) and retryable(error),
-                attempts=ATTEMPTS - 1,
-                timeout=None,
-                wait_initial=0.01,
-                wait_max=0.5,
-                wait_jitter=0.05,
-            ):
-                with trial:
-                    return await self._once(work, asked)
-        except DRIVER_ERRORS as error:
-            raise self._told(error) from error
-        raise AssertionError("stamina gives up by raising")
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await self._once(work, asked)
+            except DRIVER_ERRORS as error:
+                if attempt == ATTEMPTS or not retryable(error):
+                    raise self._told(error) from error
+            await pause(attempt)
+        raise AssertionError("the last attempt returns or raises")
 
     async def _once(self, work: Work[A, R], asked: A) -> R:
         pool = self._pools.here()
@@ -294,11 +293,10 @@ class PostgresBackend(_Reader):
         try:
             applied = await apply(session, group)
         except BaseException:
-            with suppress(*DRIVER_ERRORS):
-                await transaction.rollback()
+            await session.undo(transaction)
             raise
         try:
-            await transaction.commit()
+            await session.commit(transaction)
         except asyncpg.PostgresError as error:
             if is_lost(error) or is_unknown(error):
                 raise self._unknown(error) from error
@@ -365,10 +363,10 @@ async def _read_all(session: Session, operations: Sequence[Operation[Any]]) -> l
     transaction = await session.begin(isolation="repeatable_read", readonly=True)
     try:
         found = [await _answer(session, operation) for operation in operations]
-    except TreestoreError:
-        await transaction.rollback()
+    except BaseException:
+        await session.undo(transaction)
         raise
-    await transaction.commit()
+    await session.commit(transaction)
     return found
 
 
@@ -381,7 +379,7 @@ async def _answer(session: Session, operation: Operation[Any]) -> Any:
             counted = await answer(session, operation)
             return msgspec.structs.replace(counted, size_bytes=(await session.row(whole.size(), {}))[0])
         case Backup():
-            raise Unavailable("PostgreSQL has tools of its own for copies: pg_dump, or pg_basebackup with its log")
+            raise NotSupported("PostgreSQL has tools of its own for copies: pg_dump, or pg_basebackup with its log")
         case Compact():
             return 0  # PostgreSQL takes its free space again by itself
     return await answer(session, operation)

@@ -170,9 +170,11 @@ def transaction(address: Address) -> Generator[sqlalchemy.Connection]:
         address.sqlalchemy_url(),
         poolclass=sqlalchemy.NullPool,
         use_native_hstore=False,  # it is looked for under a savepoint
-        connect_args={"prepare_threshold": None},  # prepared statements do not outlive a transaction behind PgBouncer
+        # Prepared statements do not outlive a transaction behind PgBouncer; in SQL_ASCII psycopg gives bytes for text.
+        connect_args={"prepare_threshold": None, "client_encoding": "UTF8"},
     )
     with engine.begin() as connection:
+        errors.check_encoding(connection.exec_driver_sql("SHOW server_encoding").scalar_one(), address.shown)
         if address.pgbouncer:
             connection.execute(sqlalchemy.text(f"SET LOCAL statement_timeout = {address.statement_timeout_ms}"))
         yield connection

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from treestore.backends.postgres.address import Address
-from treestore.backends.postgres.session import Watch
+from treestore.backends.postgres.session import RELEASE_SECONDS, Watch, undo
 from treestore.backends.postgres.sql import groups
 from treestore.errors import Closed, Timeout, Unavailable
 
@@ -36,7 +36,7 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
     async def close(self, **how: Any) -> None:
         """Say goodbye; a server that hangs does not answer that, and is left."""
         try:
-            await super().close(**{"timeout": _RELEASE_SECONDS, **how})
+            await super().close(**{"timeout": RELEASE_SECONDS, **how})
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             self.terminate()
 
@@ -77,7 +77,7 @@ class Pool:
         """A connection. Raises Timeout where none is free in time, Closed, and errors of the driver."""
         while self._free:
             connection = self._free.pop()
-            if not connection.is_closed():
+            if _is_alive(connection):
                 return connection
             self._give_back(connection)
         await self._begin()
@@ -139,23 +139,18 @@ class Pool:
             self._give_back(connection)
 
     async def end(self, connection: Any, transaction: Any) -> None:
-        """Roll a transaction back, if the server does that soon, and take its connection back, also if the caller leaves."""
+        """Roll a transaction back and take its connection back, also if the caller leaves meanwhile."""
         await asyncio.shield(self._kept(self._end(connection, transaction)))
 
     async def _end(self, connection: Any, transaction: Any) -> None:
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            try:
-                async with asyncio.timeout(_RELEASE_SECONDS):
-                    await transaction.rollback()
-            except TimeoutError:
-                connection.terminate()
+        await undo(connection, transaction)
         await self.release(connection)
 
     async def release(self, connection: Any) -> None:
         """Take back a connection in any state. One that is broken is thrown away."""
         self.watch.rest(connection)
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            await self._pool.release(connection, timeout=_RELEASE_SECONDS)
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+            await self._pool.release(connection, timeout=RELEASE_SECONDS)
 
     async def close(self) -> None:
         """Wait until all connections were given back, and close them."""
@@ -171,7 +166,13 @@ class Pool:
 
 
 _IDLE_SECONDS = 60.0
-_RELEASE_SECONDS = 5.0  # to end what is under way on a connection, before it is dropped
+
+
+def _is_alive(connection: Any) -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:  # its pool has noticed before us that it is gone
+        return False
 
 
 def _closed() -> Closed:

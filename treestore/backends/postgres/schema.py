@@ -7,6 +7,7 @@ import asyncio
 import asyncpg
 
 from treestore.backends.postgres.address import Address
+from treestore.backends.postgres.errors import check_encoding
 from treestore.backends.postgres.session import Session
 from treestore.backends.postgres.tables import REVISIONS, VERSION_TABLE, VERSIONS
 from treestore.errors import MigrationError, NoStore, NotAStore
@@ -20,6 +21,7 @@ async def prepare_schema(session: Session, address: Address, create: bool) -> No
 
     Raises NoStore, NotAStore, MigrationError, and errors of the driver.
     """
+    check_encoding(await session.value("SHOW server_encoding"), address.shown)
     revision = await _revision(session)
     if revision is None:
         if await _has_tables(session):

@@ -57,7 +57,7 @@ async def apply(session: Session, group: WriteGroup) -> bool:
         await session.command(groups.LOCK_ALL)
     elif policies:
         await session.run(groups.lock(), {"policy_ids": policies})
-    if not await _remember(session, policies[0] if policies else "", group.group_id):
+    if not await _remember(session, _first_policy(group), group.group_id):
         return False
     for expects in group.expects:
         await _check(session, expects)
@@ -68,21 +68,27 @@ async def apply(session: Session, group: WriteGroup) -> bool:
 
 def _policies(group: WriteGroup) -> list[str] | None:
     """The policies that a group is about, in order; None for all."""
-    found: set[str] = set()
-    for about in (*group.expects, *group.writes):
-        match about:
-            case Put(record):
-                key = TABLES[type(record)].key_of(record) if type(record) in TABLES else ("",)
-            case ReplaceVersion(version) | AmendNodes(version) | DropVersion(version):
-                key = (version.policy_id,)
-            case DeleteRange(_, prefix) | RangeEmpty(_, prefix):
-                key = prefix
-            case _:
-                key = about.key
-        if not key:
-            return None
-        found.add(key[0])
-    return sorted(found)
+    found = {_policy(about) for about in (*group.expects, *group.writes)}
+    return None if None in found else sorted(policy for policy in found if policy is not None)
+
+
+def _policy(about: Expectation | Write) -> str | None:
+    """The policy that a part of a group is about; None for all."""
+    match about:
+        case Put(record):
+            key = TABLES[type(record)].key_of(record) if type(record) in TABLES else ("",)
+        case ReplaceVersion(version) | AmendNodes(version) | DropVersion(version):
+            key = (version.policy_id,)
+        case DeleteRange(_, prefix) | RangeEmpty(_, prefix):
+            key = prefix
+        case _:
+            key = about.key
+    return key[0] if key else None
+
+
+def _first_policy(group: WriteGroup) -> str:
+    """Under which policy a group's id is kept: that of its first write."""
+    return next(map(_policy, group.writes), None) or ""
 
 
 async def _remember(session: Session, policy_id: str, group_id: bytes) -> bool:

@@ -51,7 +51,7 @@ def check(server: str) -> str:
     try:
         import asyncpg  # noqa: F401
     except ImportError as error:
-        missing = f"needs packages that are not installed ({error.name}): pip install 'treestore[postgres]'"
+        missing = f"needs {error.name}, which is not installed: install treestore with its extra, postgres"
         raise InvalidInput(missing, field="--postgres") from error
     Database(Place(Path(), server)).drop()
     version: str = run(server, "SHOW server_version")

@@ -144,7 +144,7 @@ def statement_timeout(milliseconds: int) -> str:
     return f"SET LOCAL statement_timeout = {milliseconds}"
 
 
-_PLANNING = ("plan_cache_mode = force_generic_plan", "enable_sort = off", "jit = off")
+_SETTINGS = ("plan_cache_mode = force_generic_plan", "enable_sort = off", "jit = off", "row_security = off")
 
 
 def preparation(*, local: bool = False) -> list[str]:
@@ -158,4 +158,4 @@ def preparation(*, local: bool = False) -> list[str]:
     """
     durable = f"set_config('synchronous_commit', 'on', {str(local).lower()})"
     off = "current_setting('synchronous_commit', true) = 'off'"
-    return [*(f"SET {'LOCAL ' * local}{setting}" for setting in _PLANNING), f"SELECT {durable} WHERE {off}"]
+    return [*(f"SET {'LOCAL ' * local}{setting}" for setting in _SETTINGS), f"SELECT {durable} WHERE {off}"]
