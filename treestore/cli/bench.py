@@ -38,7 +38,9 @@ def bench(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure treestore beside SQLite, LMDB and PostgreSQL.
+    """Measure treestore beside other stores.
+
+    They are SQLite, LMDB and PostgreSQL.
 
     LMDB takes part where Python's lmdb is installed, PostgreSQL where a server is named. All get the same document and the
     same questions; their answers are checked. It takes about half a minute and leaves nothing behind. Above 1x treestore is
