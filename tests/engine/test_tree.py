@@ -227,3 +227,23 @@ def test_a_separator_lies_between_its_neighbours() -> None:
             between = tree.separator(left, right)
             assert left < between <= right
             assert right.startswith(between)
+
+
+def test_a_cursor_finds_every_key_whatever_was_looked_up_before() -> None:
+    """It remembers the branch above the last leaf: near and far keys, on both sides of a branch's ends, present and absent."""
+    one = Tree()
+    keys = [f"{at:06}".encode() for at in range(0, 24_000, 2)]
+    for start in range(0, len(keys), 3000):
+        one.update(dict.fromkeys(keys[start : start + 3000], b"value" * 150))
+    one.checkpoint()
+    assert one.root is not None
+    assert one.root.level >= 2
+    chosen = random.Random(11)
+    looking = cursor.Cursor(one.root, one.pager)
+    at = 0
+    for _ in range(30_000):
+        at = chosen.choice([at + 1, at - 1, at + chosen.randrange(-80, 80), at + chosen.randrange(-3000, 3000)]) % 24_000
+        key = f"{at:06}".encode()
+        assert looking.get(key) == one.model.get(key)
+    for key in (b"", b"\xff" * 8, keys[0], keys[-1], b"0"):
+        assert looking.get(key) == one.model.get(key)

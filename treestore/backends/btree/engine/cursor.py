@@ -48,15 +48,22 @@ def floor(root: Root | None, key: bytes, pager: Pager) -> tuple[bytes, Value] | 
 
 
 class Cursor:
-    """Looks up keys that are likely to lie in the same leaf as the one before."""
+    """Looks up keys that are likely to lie in the same leaf as the one before, or in one beside it.
 
-    __slots__ = ("_keys", "_pager", "_root", "_values")
+    The branch above that leaf is remembered with the range of keys that it leads to (``_low`` inclusive, ``_high`` exclusive,
+    None: no end), so most look-ups need not begin at the root.
+    """
+
+    __slots__ = ("_branch", "_high", "_keys", "_low", "_pager", "_root", "_values")
 
     def __init__(self, root: Root | None, pager: Pager) -> None:
         self._root = root
         self._pager = pager
         self._keys: list[bytes] = []
         self._values: list[Value] = []
+        self._branch: Branch | None = None
+        self._low = b""
+        self._high: bytes | None = None
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key. Raises Corrupted, Unavailable."""
@@ -64,7 +71,7 @@ class Cursor:
         if not keys or key < keys[0] or key > keys[-1]:
             if self._root is None:
                 return None
-            leaf = leaf_of(self._root, key, self._pager)
+            leaf = self._leaf(self._root, key)
             keys = self._keys = leaf.keys
             self._values = leaf.values
         i = bisect_left(keys, key)
@@ -72,6 +79,36 @@ class Cursor:
             return None
         value = self._values[i]
         return value if type(value) is bytes else self._pager.value(value)
+
+    def _leaf(self, root: Root, key: bytes) -> Leaf:
+        """The leaf that holds a key, if any does."""
+        branch = self._branch
+        if branch is None or key < self._low or (self._high is not None and key >= self._high):
+            branch = self._find_branch(root, key)
+            if branch is None:
+                return leaf_of(root, key, self._pager)
+        child = branch.children[bisect_right(branch.keys, key)]
+        node = self._pager.nodes.get(child) if type(child) is int else child  # the cache, without a call
+        if node is None or isinstance(node, int):
+            node = self._pager.node(child, 0)
+        assert type(node) is Leaf
+        node.hot = True
+        return node
+
+    def _find_branch(self, root: Root, key: bytes) -> Branch | None:
+        """The branch above the leaf that holds a key, remembered; None if the root leads to a leaf."""
+        low, high = b"", None
+        node = self._pager.node(root.child, root.level)
+        while isinstance(node, Branch):
+            node.hot = True
+            if node.level == 1:
+                self._branch, self._low, self._high = node, low, high
+                return node
+            i = bisect_right(node.keys, key)
+            low = node.keys[i - 1] if i else low
+            high = node.keys[i] if i < len(node.keys) else high
+            node = self._pager.node(node.children[i], node.level - 1)
+        return None
 
 
 def _path(root: Root, key: bytes | None, pager: Pager, *, last: bool = False) -> tuple[Leaf, list[tuple[Branch, int]]]:
