@@ -40,11 +40,9 @@ def bench(
 ) -> None:
     """Measure treestore beside other stores.
 
-    They are SQLite, LMDB and PostgreSQL.
-
-    LMDB takes part where Python's lmdb is installed, PostgreSQL where a server is named. All get the same document and the
-    same questions; their answers are checked. It takes about half a minute and leaves nothing behind. Above 1x treestore is
-    the faster one.
+    SQLite takes part, LMDB where Python's lmdb is installed, and PostgreSQL where a server is named. All get the same
+    document and the same questions; their answers are checked. It takes about half a minute and leaves nothing behind.
+    Above 1x treestore is the faster one.
     """
     import sqlite3
 
