@@ -145,4 +145,10 @@ def _address(context: typer.Context, store: str | None) -> Address:
     """The PostgreSQL database that the options or the environment name."""
     from treestore.backends.postgres.migrations import address_of
 
-    return address_of(store_url(context, store))
+    try:
+        return address_of(store_url(context, store))
+    except InvalidInput as error:
+        if "must begin with" not in error.rule:
+            raise
+        rule = f"{error.rule}; name it by --store or TREESTORE_URL (other stores need no 'treestore db')"
+        raise InvalidInput(rule, field=error.field) from error
