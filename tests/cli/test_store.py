@@ -155,7 +155,7 @@ def test_a_store_that_another_process_holds(filled: Command) -> None:
         ("btree://", "supported are btree:///"),
         ("btree://relative", "supported are btree:///"),
         ("sqlite:///x", "'sqlite:///x'; supported are"),
-        ("postgresql://user:secret@host/db", "postgresql://user:***@host/db"),
+        ("postgresql+psycopg2://user:secret@host/db", "write postgresql://"),
         ("folder", "supported are"),
         ("", "supported are"),
     ],
