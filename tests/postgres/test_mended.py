@@ -90,6 +90,21 @@ def test_rows_that_went_missing_are_noticed_when_a_document_is_read_whole() -> N
             store.documents.get_document("p")
 
 
+def test_ids_may_outgrow_32_bits_in_the_way_that_the_docs_say() -> None:
+    """A title amended below such an id was refused by the driver."""
+    url = databases.new_url()
+    with treestore.open_sync(url) as store, databases.server().connect(named(url)) as connection:
+        store.documents.store_document("p", "1", TREE)
+        connection.execute("ALTER TABLE policy_nodes ALTER id TYPE bigint")
+        connection.execute("ALTER SEQUENCE policy_nodes_id_seq AS bigint")
+        connection.execute("SELECT setval('policy_nodes_id_seq', 3000000000)")
+        store.documents.store_document("p", "1", [*TREE, {"node_id": "c", "parent_id": "b", "title": "v"}])
+        store.documents.update_node("p", "a", title="another")
+        assert [node.node_id for node in store.documents.get_subtree("p", "a", 2)] == ["a", "b", "c"]
+        assert [node.title for node in store.documents.get_ancestor_path("p", "c")] == ["another", "u", "v"]
+        assert store.check().ok
+
+
 def test_a_snapshot_whose_read_was_cancelled_says_that_it_ended() -> None:
     """It said Unavailable first, as if trying again could help."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     ColumnElement,
     LargeBinary,
     Text,
@@ -117,8 +118,8 @@ def titles_below() -> Statement:
 
 @cache
 def entitle() -> Statement:
-    """Give a row another path of titles."""
-    there = NODES.c.policy_id == POLICY, NODES.c.id == integer("row")
+    """Give a row another path of titles. Its id may have outgrown 32 bits: docs/operations.md says how."""
+    there = NODES.c.policy_id == POLICY, NODES.c.id == bindparam("row", type_=BigInteger)
     return Statement(update(NODES).where(*there).values(section_path=text_("titles")))
 
 
