@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -52,15 +53,15 @@ async def pause(attempt: int) -> None:
     await asyncio.sleep(min(0.5, 0.005 * 2**attempt) * random.uniform(0.5, 1.5))
 
 
-class _Reader:
+class _Reader(ABC):
     """What a store and its snapshots have in common: the synchronous face over the asynchronous one."""
 
     def __init__(self, loop: LoopThread) -> None:
         self._loop = loop
 
+    @abstractmethod
     async def read(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Answer several operations at one moment."""
-        raise NotImplementedError
 
     async def read_one(self, operation: Operation[R]) -> R:
         """Answer one operation. Raises NotFound, Corrupted, Unavailable, Timeout or Closed."""
@@ -68,9 +69,9 @@ class _Reader:
         answered: R = found
         return answered
 
+    @abstractmethod
     async def close(self) -> None:
         """Let go of what is held."""
-        raise NotImplementedError
 
     def read_one_now(self, operation: Operation[R]) -> R:
         """As :meth:`read_one`."""
@@ -266,7 +267,6 @@ class PostgresBackend(_Reader):
                 raise
         except DRIVER_ERRORS as error:
             raise self._told(error) from error
-        pool.watch.rest(connection)
         snapshot = PostgresSnapshot(self, pool, connection, transaction)
         self._snapshots.add(snapshot)
         try:

@@ -64,7 +64,7 @@ def state_of(error: BaseException) -> str:
 
 def is_lost(error: BaseException) -> bool:
     """Whether the connection is gone, so that a read may be tried again on another one."""
-    if isinstance(error, (ConnectionError, OSError)) and not isinstance(error, TimeoutError):
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
         return True
     name = type(error).__name__
     if name in ("ConnectionDoesNotExistError", "InternalClientError"):

@@ -113,7 +113,6 @@ class Pool:
 
     def keep(self, connection: Any) -> None:
         """Take back a connection that nothing is under way on."""
-        self.watch.rest(connection)
         if self._waiting or self._closing:
             self._give_back(connection)
             return
@@ -148,7 +147,6 @@ class Pool:
 
     async def release(self, connection: Any) -> None:
         """Take back a connection in any state. One that is broken is thrown away."""
-        self.watch.rest(connection)
         with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
             await self._pool.release(connection, timeout=RELEASE_SECONDS)
 
