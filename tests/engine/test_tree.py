@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import settings
@@ -14,12 +15,17 @@ from treestore.backends.btree.engine import cursor, tree
 from treestore.backends.btree.engine.bulk import Bulk, finished
 from treestore.backends.btree.engine.check import check
 from treestore.backends.btree.engine.checkpoint import Checkpoint
-from treestore.backends.btree.engine.format import MAX_INLINE, MAX_KEY, PAGE_HEADER, PAGE_SIZE
+from treestore.backends.btree.engine.format import MAX_INLINE, MAX_KEY, PAGE_HEADER, PAGE_SIZE, Value
 from treestore.backends.btree.engine.freelist import FreeList, Run
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.node import Branch, Child, Leaf, Root, cell_size
 from treestore.backends.btree.engine.pager import Pager, PageWriter
 from treestore.backends.btree.engine.tree import Edit
+
+
+def scanned(root: Root | None, low: bytes, high: bytes | None, pager: Pager) -> Iterator[tuple[bytes, Value]]:
+    for keys, values in cursor.pieces(root, low, high, pager):
+        yield from zip(keys, values, strict=True)
 
 
 class Tree:
@@ -87,7 +93,7 @@ class Tree:
         """In memory: order, bounds, sizes, levels, the least fill; and the entries are those of the dict."""
         if self.root is not None:
             self._sound(self.root.child, self.root.level, b"", None)
-        entries = [(key, self.pager.value(value)) for key, value in cursor.scan(self.root, b"", None, self.pager)]
+        entries = [(key, self.pager.value(value)) for key, value in scanned(self.root, b"", None, self.pager)]
         assert entries == sorted(self.model.items())
         back = [(key, self.pager.value(value)) for key, value in cursor.scan_back(self.root, b"", None, self.pager)]
         assert back == entries[::-1]
@@ -152,7 +158,7 @@ class Edits(RuleBasedStateMachine):
     @rule(low=KEYS, high=KEYS | st.none())
     def scans(self, low: bytes, high: bytes | None) -> None:
         expected = [key for key in sorted(self.tree.model) if low <= key and (high is None or key < high)]
-        assert [key for key, _ in cursor.scan(self.tree.root, low, high, self.tree.pager)] == expected
+        assert [key for key, _ in scanned(self.tree.root, low, high, self.tree.pager)] == expected
         assert [key for key, _ in cursor.scan_back(self.tree.root, low, high, self.tree.pager)] == expected[::-1]
 
     @rule(keys=st.lists(KEYS, max_size=20))
@@ -216,7 +222,7 @@ def test_an_edit_leaves_the_tree_before_it_as_it_was() -> None:
         start = choose.randrange(500)
         one.update({b"%04d" % n: choose.choice((None, b"new" * 100)) for n in range(start, start + 20)})
         one.remove_range(b"%04d" % choose.randrange(500), b"%04d" % choose.randrange(500))
-        assert {k: one.pager.value(v) for k, v in cursor.scan(before, b"", None, one.pager)} == model
+        assert {k: one.pager.value(v) for k, v in scanned(before, b"", None, one.pager)} == model
 
 
 def test_a_separator_lies_between_its_neighbours() -> None:

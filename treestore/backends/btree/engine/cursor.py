@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
-from treestore.backends.btree.engine.format import Value
+from treestore.backends.btree.engine.format import MAX_KEY, Value
 from treestore.backends.btree.engine.node import Branch, Leaf, Root
 from treestore.backends.btree.engine.pager import Pager
 
@@ -47,68 +47,73 @@ def floor(root: Root | None, key: bytes, pager: Pager) -> tuple[bytes, Value] | 
     return (leaf.keys[i - 1], leaf.values[i - 1]) if i else next(scan_back(root, b"", key, pager), None)
 
 
+_ABOVE_ALL = b"\xff" * (MAX_KEY + 1)
+_NOWHERE = Leaf([], [], 0)
+
+
 class Cursor:
     """Looks up keys that are likely to lie in the same leaf as the one before, or in one beside it.
 
-    The branch above that leaf is remembered with the range of keys that it leads to (``_low`` inclusive, ``_high`` exclusive,
-    None: no end), so most look-ups need not begin at the root.
+    The branch above that leaf is remembered with the range of keys that it leads to (``_low`` inclusive, ``_high`` exclusive),
+    so most look-ups need not begin at the root.
     """
 
-    __slots__ = ("_branch", "_high", "_keys", "_low", "_pager", "_root", "_values")
+    __slots__ = ("_branch", "_high", "_low", "_pager", "_root", "leaf")
 
     def __init__(self, root: Root | None, pager: Pager) -> None:
         self._root = root
         self._pager = pager
-        self._keys: list[bytes] = []
-        self._values: list[Value] = []
         self._branch: Branch | None = None
-        self._low = b""
-        self._high: bytes | None = None
+        self._low = self._high = b""
+        self.leaf = _NOWHERE
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key. Raises Corrupted, Unavailable."""
-        keys = self._keys
-        if not keys or key < keys[0] or key > keys[-1]:
-            if self._root is None:
-                return None
-            leaf = self._leaf(self._root, key)
-            keys = self._keys = leaf.keys
-            self._values = leaf.values
-        i = bisect_left(keys, key)
-        if i == len(keys) or keys[i] != key:
-            return None
-        value = self._values[i]
+        i = self.seek(key)
+        return None if i < 0 else self.value(i)
+
+    def value(self, i: int) -> bytes:
+        """The value of the entry at a place of the leaf. Raises Corrupted, Unavailable."""
+        value = self.leaf.values[i]
         return value if type(value) is bytes else self._pager.value(value)
 
-    def _leaf(self, root: Root, key: bytes) -> Leaf:
-        """The leaf that holds a key, if any does."""
-        branch = self._branch
-        if branch is None or key < self._low or (self._high is not None and key >= self._high):
-            branch = self._find_branch(root, key)
-            if branch is None:
-                return leaf_of(root, key, self._pager)
-        child = branch.children[bisect_right(branch.keys, key)]
-        node = self._pager.nodes.get(child) if type(child) is int else child  # the cache, without a call
-        if node is None or isinstance(node, int):
-            node = self._pager.node(child, 0)
-        assert type(node) is Leaf
-        node.hot = True
-        return node
+    def seek(self, key: bytes) -> int:
+        """The place of a key in its leaf, which is ``leaf`` from then on; -1 if there is no such key. Raises Corrupted,
+        Unavailable."""
+        keys = self.leaf.keys
+        if not keys or key < keys[0] or key > keys[-1]:
+            if self._low <= key < self._high:
+                branch = self._branch
+                assert branch is not None
+                child = branch.children[bisect_right(branch.keys, key)]
+                node = self._pager.nodes.get(child) if type(child) is int else child  # the cache, without a call
+                if node is None or type(node) is int:
+                    node = self._pager.node(child, 0)
+                assert type(node) is Leaf
+                node.hot = True
+                self.leaf = node
+            else:
+                self._descend(key)
+            keys = self.leaf.keys
+        i = bisect_left(keys, key)
+        return i if i < len(keys) and keys[i] == key else -1
 
-    def _find_branch(self, root: Root, key: bytes) -> Branch | None:
-        """The branch above the leaf that holds a key, remembered; None if the root leads to a leaf."""
-        low, high = b"", None
-        node = self._pager.node(root.child, root.level)
+    def _descend(self, key: bytes) -> None:
+        """Find the leaf that holds a key, if any does, and the branch above it, from the root."""
+        if self._root is None:
+            return
+        low, high = b"", _ABOVE_ALL
+        node = self._pager.node(self._root.child, self._root.level)
+        node.hot = True
         while isinstance(node, Branch):
-            node.hot = True
             if node.level == 1:
                 self._branch, self._low, self._high = node, low, high
-                return node
             i = bisect_right(node.keys, key)
             low = node.keys[i - 1] if i else low
             high = node.keys[i] if i < len(node.keys) else high
             node = self._pager.node(node.children[i], node.level - 1)
-        return None
+            node.hot = True
+        self.leaf = node
 
 
 def _path(root: Root, key: bytes | None, pager: Pager, *, last: bool = False) -> tuple[Leaf, list[tuple[Branch, int]]]:
@@ -141,8 +146,10 @@ def _neighbour(above: list[tuple[Branch, int]], step: int, pager: Pager) -> Leaf
     return None
 
 
-def scan(root: Root | None, low: bytes, high: bytes | None, pager: Pager) -> Iterator[tuple[bytes, Value]]:
-    """Entries with ``low <= key < high`` (no upper end: None) in key order."""
+def pieces(
+    root: Root | None, low: bytes, high: bytes | None, pager: Pager
+) -> Iterator[tuple[list[bytes], list[Value]]]:
+    """Entries with ``low <= key < high`` (no upper end: None) in key order, as keys and values, leaf by leaf."""
     if root is None:
         return
     leaf: Leaf | None
@@ -152,15 +159,15 @@ def scan(root: Root | None, low: bytes, high: bytes | None, pager: Pager) -> Ite
         keys = leaf.keys
         if high is not None and keys and keys[-1] >= high:
             end = bisect_left(keys, high)
-            yield from zip(keys[i:end], leaf.values[i:end], strict=True)
+            yield keys[i:end], leaf.values[i:end]
             return
-        yield from zip(keys[i:], leaf.values[i:], strict=True)
+        yield keys[i:], leaf.values[i:]
         leaf = _neighbour(above, 1, pager)
         i = 0
 
 
 def scan_back(root: Root | None, low: bytes, high: bytes | None, pager: Pager) -> Iterator[tuple[bytes, Value]]:
-    """The entries of :func:`scan` in reverse order."""
+    """The entries of :func:`pieces` one by one, in reverse order."""
     if root is None:
         return
     leaf: Leaf | None

@@ -102,6 +102,7 @@ class Engine:
         self._log_mark = -recovered.replayed_bytes  # bytes written to the log up to the last checkpoint
         self._checkpointing = threading.RLock()
         self._checkpoint: Checkpoint | None = None  # planned and not yet durable
+        self._lent = 0  # bytes of the cache that others use
         self._stuck: str | None = None  # why the last checkpoint could not be written
         self._poison: str | None = None
         self._closed: str | None = None
@@ -360,11 +361,21 @@ class Engine:
     def _tidied(self) -> None:
         oldest = self.readers.oldest()
         self._freelist.readers_left(oldest)
-        self.state.pager.set_budget(max(self.options.cache_bytes - max(self.dirty, 0), self.options.cache_bytes // 8))
+        self._share()
         for entry in self._old_pagers.copy():
             if oldest is None or oldest >= entry[0]:
                 self._old_pagers.remove(entry)
                 entry[1].file.close()
+
+    def lend(self, size: int) -> None:
+        """So many bytes of the cache are used by others; pages get the rest."""
+        self._lent = size
+        self._share()
+
+    def _share(self) -> None:
+        """Divide the memory of the cache: what changed pages and others do not take is for pages that are on disk."""
+        room = self.options.cache_bytes - max(self.dirty, 0) - self._lent
+        self.state.pager.set_budget(max(room, self.options.cache_bytes // 8))
 
     @contextlib.contextmanager
     def checkpointed(self) -> Iterator[tuple[State, Meta, list[Run], list[Run]]]:

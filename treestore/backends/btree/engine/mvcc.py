@@ -42,10 +42,17 @@ class State(NamedTuple):
         return cursor.Cursor(self.roots.get(number), self.pager)
 
     def scan(self, number: int, low: bytes, high: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-        """Entries with ``low <= key < high`` in key order."""
+        """Entries with ``low <= key < high`` in key order. A long value is read when it is reached."""
         pager = self.pager
-        for key, value in cursor.scan(self.roots.get(number), low, high, pager):
-            yield key, value if type(value) is bytes else pager.value(value)
+        for keys, values in cursor.pieces(self.roots.get(number), low, high, pager):
+            for key, value in zip(keys, values, strict=True):
+                yield key, value if type(value) is bytes else pager.value(value)
+
+    def pieces(self, number: int, low: bytes, high: bytes | None) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """The entries of :meth:`scan` as lists of keys and of values, leaf by leaf; long values are read with their leaf."""
+        pager = self.pager
+        for keys, values in cursor.pieces(self.roots.get(number), low, high, pager):
+            yield keys, [value if type(value) is bytes else pager.value(value) for value in values]
 
     def scan_back(self, number: int, low: bytes, high: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """The entries of :meth:`scan` in reverse order."""
