@@ -239,3 +239,41 @@ def test_random_trees_are_answered_as_a_walk_over_the_input_says(
         while (parent := tree[way[0]]) is not None:
             way.insert(0, parent)
         assert ids(store.documents.get_ancestor_path("random", name)) == way
+
+
+ANSWERS: dict[str, Callable[[Any], list[Any]]] = {
+    "get_node": lambda documents: [documents.get_node("p", "a"), documents.get_node("p", "a1y")],
+    "get_nodes": lambda documents: documents.get_nodes("p", ["a", "a1y"]),
+    "get_outlines": lambda documents: documents.get_outlines("p", ["a", "a1y"]),
+    "get_children": lambda documents: [*documents.get_children("p"), *documents.get_children("p", "a1")],
+    "get_subtree": lambda documents: documents.get_subtree("p"),
+    "get_subtree to a depth": lambda documents: documents.get_subtree("p", None, 2),
+    "get_outline": lambda documents: documents.get_outline("p", "a"),
+    "get_ancestor_path": lambda documents: documents.get_ancestor_path("p", "a1y"),
+    "get_nodes_by_page": lambda documents: documents.get_nodes_by_page("p", 3),
+    "search_nodes": lambda documents: [hit.node for hit in documents.search_nodes("p", "title")],
+    "get_document": lambda documents: documents.get_document("p").nodes,
+}
+
+
+@pytest.mark.parametrize("read", ANSWERS)
+def test_what_a_caller_does_to_json_values_of_an_answer_is_nobody_elses(documents: Any, read: str) -> None:
+    for _ in range(3):
+        answer = {one.node_id: one for one in ANSWERS[read](documents)}
+        answer["a"].metadata["tier"] = "changed"
+        answer["a"].metadata["more"] = [1]
+        answer["a1y"].extra["kept"][2].clear()
+    again = {one.node_id: one for one in ANSWERS[read](documents)}
+    assert again["a"].metadata == {"tier": 1}
+    assert again["a1y"].extra == {"kept": [1, None, {"deep": True}]}
+
+
+def test_what_was_amended_is_read_at_once_however_often_it_was_read_before(documents: Any) -> None:
+    for turn in range(3):
+        for read in ANSWERS.values():
+            read(documents)
+        documents.update_node("p", "a1y", title=f"title, amended {turn}", metadata={"turn": turn})
+        for read in ANSWERS.values():
+            read(documents)
+            [found] = [one for one in read(documents) if one.node_id == "a1y"]
+            assert (found.title, found.metadata) == (f"title, amended {turn}", {"turn": turn})

@@ -87,6 +87,8 @@ def shown_path(path: str) -> str:
 
 def check_id(value: object, field: str, limit: int, node: str | None = None) -> str:
     """A non-empty text of at most ``limit`` characters."""
+    if type(value) is str and 0 < len(value) <= limit and value.isascii() and "\0" not in value:
+        return value
     text = check_text(value, field, node, limit)
     if not text:
         raise InvalidInput(f"must not be empty (1 to {limit} characters)", field=field, node=node)

@@ -29,6 +29,7 @@ from treestore.backends.btree.engine.file import FileSystem, OsFileSystem
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.recovery import TreeChange
 from treestore.backends.btree.engine.tree import Graft
+from treestore.backends.btree.kept import NodeCache
 from treestore.backends.btree.keyspace import Head, encode
 from treestore.backends.btree.maintenance import Checkpointer
 from treestore.backends.btree.overlay import Overlay
@@ -46,6 +47,7 @@ R = TypeVar("R")
 BULK_BYTES = 1024 * 1024  # a tree above this is loaded in bulk and linked, not written to the log
 _NODE_BYTES = 250  # about what a node takes beside its strings
 _RESTAGE = 3  # a bulk load that others overtook is tried so often, and then goes through the log
+_WHOLE_STORE = frozenset({Stats, Check, Backup, Compact})
 _STEP_SECONDS = 0.001  # an event loop is let go on after so much work
 
 
@@ -148,7 +150,7 @@ class BtreeBackend(_Reader):
     """An open native store. Made by :meth:`open`; for any number of threads and event loops of one process."""
 
     def __init__(self, engine: Engine, fs: FileSystem, settings: Settings) -> None:
-        super().__init__(Reads())
+        super().__init__(Reads(NodeCache(engine.options.cache_bytes * 3 // 8, engine.lend)))
         self._engine = engine
         self._fs = fs
         self._settings = settings
@@ -322,29 +324,35 @@ class BtreeBackend(_Reader):
 
     # --- the whole store -------------------------------------------------------------------------------------------------
 
-    def _answer(self, state: State, operation: Operation[Any]) -> Any:
-        match operation:
-            case Stats():
-                return self._stats(state)
-            case Check():
-                return finished(check_store(self._engine, self._reads))
-            case Backup(folder):
-                return backup(self._fs, folder, state)
-            case Compact():
-                return self._engine.compact()
-        return self._reads.answer(state, operation)
-
     def read_one_now(self, operation: Operation[R]) -> R:
-        """As a reader's; after a compaction the old file is let go, if nobody else reads it."""
-        answer = super().read_one_now(operation)
-        if isinstance(operation, Compact):
-            self._engine.tidy()
-        return answer
+        """As a reader's."""
+        if type(operation) in _WHOLE_STORE:
+            answer: R = self._whole_store(operation)
+            return answer
+        return super().read_one_now(operation)
+
+    def _answer(self, state: State, operation: Operation[Any]) -> Any:
+        return self._whole_store(operation) if type(operation) in _WHOLE_STORE else super()._answer(state, operation)
+
+    def _whole_store(self, operation: Operation[Any]) -> Any:
+        match operation:
+            case Check():
+                return finished(check_store(self._engine))
+            case Backup(folder):
+                with self._engine.reading() as state:
+                    return backup(self._fs, folder, state)
+            case Compact():
+                freed = self._engine.compact()
+                self._engine.tidy()  # the old file is let go, if nobody else reads it
+                return freed
+        with self._engine.reading() as state:
+            return self._stats(state)
 
     def _stats(self, state: State) -> StoreStats:
         counted: StoreStats = self._reads.answer(state, Stats())
         figures = self._engine.figures()
         figures["sync_seconds"] = round(self._committer.sync_seconds, 6)
+        figures["kept_bytes"] = self._reads.cache.used
         size = int(figures["data_bytes"]) + int(figures["log_bytes"])
         return msgspec.structs.replace(counted, size_bytes=size, backend={**counted.backend, **figures})
 

@@ -14,6 +14,7 @@ from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.check import check
 from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.kept import NodeCache
 from treestore.backends.btree.keyspace import (
     BY_INGESTION,
     COUNTERS,
@@ -37,19 +38,19 @@ from treestore.backends.btree.keyspace import (
     interval_key,
     under,
 )
+from treestore.backends.btree.nodes import run
 from treestore.backends.btree.policies import Content, Policy
-from treestore.backends.btree.reads import Reads
+from treestore.backends.btree.reads import page_texts
 from treestore.backends.btree.search import analyzers, stored_segments
 from treestore.catalog import TABLES
 from treestore.errors import TreestoreError
-from treestore.operations import PageTexts, Subtree
 from treestore.records import CheckReport, Node
 from treestore.search import soundness as search_soundness
 from treestore.search.postings import by_node
 from treestore.trees import intervals, soundness
 
 
-def check_store(engine: Engine, reads: Reads) -> Generator[None, None, CheckReport]:
+def check_store(engine: Engine) -> Generator[None, None, CheckReport]:
     """Check everything at one committed moment; pauses after each page and each version."""
     with engine.checkpointed() as (state, meta, free, chain):
         pages = yield from check(state, meta, free, chain)
@@ -67,7 +68,7 @@ def check_store(engine: Engine, reads: Reads) -> Generator[None, None, CheckRepo
         if not problems:
             try:
                 problems += _check_records(state)
-                problems += yield from _check_policies(state, reads)
+                problems += yield from _check_policies(state)
             except TreestoreError as error:
                 problems.append(str(error))
     return CheckReport(ok=not problems, problems=problems, counts=counts)
@@ -91,19 +92,20 @@ def _check_records(state: State) -> list[str]:
     return problems
 
 
-def _check_policies(state: State, reads: Reads) -> Generator[None, None, list[str]]:
+def _check_policies(state: State) -> Generator[None, None, list[str]]:
     """Every policy with its versions; and that there are no rows besides."""
     problems: list[str] = []
+    nothing_kept = NodeCache(0)
     by_analyzer: Counter[str] = Counter()
     sums = dict.fromkeys(TREES.keys() - {COUNTERS, BY_INGESTION, HEADS, GROUPS}, 0)
     for key, raw in state.scan(HEADS, b"", None):
         policy_id = key.decode()
-        policy = Policy(state, policy_id, decode(Head, raw))
+        policy = Policy(state, policy_id, decode(Head, raw), nothing_kept)
         used: set[int] = set()
         for content in policy.contents.values():
             sums[VERSIONS] += 1
             by_analyzer.update([content.version.analyzer] if content.version.analyzer else [])
-            problems += _check_version(state, reads, content, used, sums)
+            problems += _check_version(state, content, used, sums)
             yield
         texts = {int.from_bytes(text[4:], "big") for text, _ in state.scan(TEXTS, *under(policy.number))}
         sums[TEXTS] += len(texts)
@@ -116,7 +118,7 @@ def _check_policies(state: State, reads: Reads) -> Generator[None, None, list[st
     return problems
 
 
-def _check_version(state: State, reads: Reads, content: Content, used: set[int], sums: dict[int, int]) -> list[str]:
+def _check_version(state: State, content: Content, used: set[int], sums: dict[int, int]) -> list[str]:
     version, layout = content.version, content.layout
     if layout is None:
         return soundness.problems(version, None, None)
@@ -128,8 +130,8 @@ def _check_version(state: State, reads: Reads, content: Content, used: set[int],
     name = f"policy {version.policy_id!r} version {version.version_id!r}"
     if version.deleted_at is not None:
         return [f"{name}: it was deleted, yet nodes are kept for it"]
-    nodes = reads.subtree(state, Subtree(Node, version.policy_id, version.version_id))
-    pages = reads.page_texts(state, PageTexts(version.policy_id, version.version_id))
+    nodes = run(state, content, Node, 0, layout.nodes - 1)
+    pages = page_texts(state, content)
     problems = soundness.problems(version, nodes, pages)
     ids = {key[4:].decode(): int.from_bytes(raw, "big") for key, raw in state.scan(NODE_IDS, *under(layout.content))}
     if ids != {node.node_id: node.ordinal for node in nodes}:

@@ -29,8 +29,9 @@ MessagePack.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -210,6 +211,8 @@ _HASH_MARK = b"\xc4\x20"  # in front of 32 bytes
 _decode_text = msgspec.msgpack.Decoder(str).decode
 _decode_outline = msgspec.msgpack.Decoder(Outline).decode
 _decode_node = msgspec.msgpack.Decoder(Node).decode
+_decode_outlines = msgspec.msgpack.Decoder(list[Outline]).decode
+_decode_nodes = msgspec.msgpack.Decoder(list[Node]).decode
 
 
 class Prefix(NamedTuple):
@@ -250,9 +253,35 @@ def decode_node(prefix: Prefix, row: bytes, text: bytes) -> Node:
         raise Corrupted(f"a stored node can't be decoded: {error}") from error
 
 
+def decode_outlines(prefix: Prefix, rows: Sequence[bytes]) -> list[Outline]:
+    """Nodes without their texts, at once, which takes less time for each. Raises Corrupted."""
+    parts = [part for row in rows for part in (prefix.outline, row)]
+    return cast(list[Outline], _decoded(_decode_outlines, parts, len(rows)))
+
+
+def decode_nodes(prefix: Prefix, rows: Iterable[tuple[bytes, bytes]]) -> list[Node]:
+    """Whole nodes, at once; rows with their texts. The text of a row that names none does not count. Raises Corrupted."""
+    parts: list[bytes] = []
+    for row, text in rows:
+        parts += (prefix.node, row, text if has_text(row) else NO_TEXT)
+    return cast(list[Node], _decoded(_decode_nodes, parts, len(parts) // 3))
+
+
+def _decoded(decoder: Callable[[bytes], list[Any]], parts: list[bytes], count: int) -> list[Any]:
+    try:
+        return decoder(b"".join((b"\xdd", count.to_bytes(4, "big"), *parts)))  # the header of an array
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Corrupted(f"a stored node can't be decoded: {error}") from error
+
+
+def has_text(row: bytes) -> bool:
+    """Whether a row has a ``text_hash``, its last field, which says that its node has a text."""
+    return row[-34:-32] == _HASH_MARK
+
+
 def row_text_hash(row: bytes) -> bytes | None:
     """The ``text_hash`` of a row, which is its last field, without decoding the others."""
-    return row[-32:] if row[-34:-32] == _HASH_MARK else None
+    return row[-32:] if has_text(row) else None
 
 
 def page_of(row: PageRow, content: bytes) -> PageText:

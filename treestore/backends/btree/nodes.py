@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 from treestore.backends.btree.engine.cursor import Cursor
 from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.kept import Kept
 from treestore.backends.btree.keyspace import (
     INTERVALS,
     NO_TEXT,
@@ -14,10 +16,12 @@ from treestore.backends.btree.keyspace import (
     NODES,
     TEXTS,
     decode_node,
+    decode_nodes,
     decode_outline,
+    decode_outlines,
+    has_text,
     interval_key,
     number_key,
-    row_text_hash,
     two_numbers,
 )
 from treestore.backends.btree.policies import Content
@@ -29,41 +33,88 @@ N = TypeVar("N", Outline, Node)
 
 
 class Nodes(Generic[N]):
-    """Reads nodes of one version, whole or as outlines, by ordinal."""
+    """Reads nodes of one version, whole or as outlines. What is read is kept (:mod:`.kept`), but not all of a large answer."""
 
-    __slots__ = ("_content", "_number", "_prefix", "_rows", "_texts")
+    __slots__ = ("_content", "_kept", "_known", "_room", "_rows", "_state", "_texts", "_weight")
 
     def __init__(self, state: State, content: Content, weight: type[N]) -> None:
+        self._state = state
         self._content = content
-        self._number = content.place.content
-        self._prefix = content.prefix
-        self._rows = state.cursor(NODES)
-        self._texts = state.cursor(TEXTS) if weight is Node else None
+        self._weight: type[N] = weight
+        self._kept: Kept[N] = content.kept(weight)
+        self._known: list[N | None] = self._kept.nodes
+        self._room = content.cache.most_at_once
+        self._rows: Cursor | None = None
+        self._texts: Cursor | None = None
+
+    def named(self, node_ids: Sequence[str]) -> list[N]:
+        """Nodes by their ids, in the order asked. One NotFound names all that are missing."""
+        ordinals = self._kept.ordinals
+        found = [ordinals.get(node_id, -1) for node_id in node_ids]
+        if -1 in found:
+            found = ordinals_of(self._state, self._content, node_ids)
+        return [self.get(ordinal) for ordinal in found]
 
     def get(self, ordinal: int) -> N:
-        """The node at an ordinal, which must be one of the version's."""
-        row = self._rows.get(two_numbers(self._number, ordinal))
+        """The node at an ordinal. Raises Corrupted if it is none of the version's."""
+        self._check_end(ordinal)
+        return self._known[ordinal] or self._get(ordinal)
+
+    def _get(self, ordinal: int) -> N:
+        """A node that has to be made: as a copy or, where it is not kept, of its row."""
+        pattern = self._kept.patterns.get(ordinal)
+        return self._read(ordinal) if pattern is None else pattern.copy()
+
+    def _check_end(self, ordinal: int) -> None:
+        if ordinal >= len(self._known):
+            raise Corrupted(f"content {self._content.place.content} has no node at ordinal {ordinal}")
+
+    def _read(self, ordinal: int) -> N:
+        """The node at an ordinal that is not kept."""
+        if self._rows is None:
+            self._rows, self._texts = self._state.cursor(NODES), self._state.cursor(TEXTS)
+        content = self._content
+        number = content.place.content
+        row = self._rows.get(two_numbers(number, ordinal))
         if row is None:
-            raise Corrupted(f"content {self._number} has no node at ordinal {ordinal}")
+            raise Corrupted(f"content {number} has no node at ordinal {ordinal}")
         node: Any
-        if self._texts is None:
-            node = decode_outline(self._prefix, row)
-        elif row_text_hash(row) is None:
-            node = decode_node(self._prefix, row, NO_TEXT)
+        if self._weight is Outline:
+            node = decode_outline(content.prefix, row)
         else:
-            node = decode_node(self._prefix, row, text_at(self._texts, self._content, ordinal))
+            assert self._texts is not None
+            node = decode_node(content.prefix, row, text_at(self._texts, content, ordinal) if has_text(row) else NO_TEXT)
+        if node.ordinal != ordinal or node.last_ordinal < ordinal:
+            raise Corrupted(f"the row at ordinal {ordinal} of content {number} says that it is at {node.ordinal}")
+        if self._room:
+            self._room -= 1
+            content.cache.keep(self._kept, node)
         found: N = node
         return found
 
     def walk(self, first: int, last: int, depth: int) -> list[N]:
         """The nodes from ``first`` to ``last`` that are not below ``depth``, skipping what is below a node there."""
+        self._check_end(last)
         found: list[N] = []
+        known, get, append = self._known, self._get, found.append
         ordinal = first
         while ordinal <= last:
-            node = self.get(ordinal)
-            found.append(node)
+            node = known[ordinal] or get(ordinal)
+            append(node)
             ordinal = node.last_ordinal + 1 if node.depth == depth else ordinal + 1
         return found
+
+    def between(self, first: int, last: int) -> list[N]:
+        """The nodes from ``first`` to ``last``, all of them."""
+        self._check_end(last)
+        found = self._kept.between(first, last)
+        if found is not None:
+            return found
+        made = run(self._state, self._content, self._weight, first, last)
+        if len(made) <= self._room:
+            for node in made:
+                self._content.cache.keep(self._kept, node)
+        return made
 
 
 def text_at(texts: Cursor, content: Content, index: int) -> bytes:
@@ -99,19 +150,16 @@ def ordinals_on(state: State, content: Content, first: int, last: int) -> list[i
 
 
 def run(state: State, content: Content, weight: type[N], first: int, last: int) -> list[N]:
-    """The nodes with ordinals ``first``…``last``, all of them, by one scan of the rows and one of each run of texts."""
+    """The nodes with ordinals ``first``…``last``, all of them, read from the store by one scan of the rows and one of each
+    run of texts."""
     number = content.place.content
-    rows = state.scan(NODES, two_numbers(number, first), two_numbers(number, last + 1))
-    found: list[Any]
-    prefix = content.prefix
-    if weight is Node:
-        texts = texts_of(state, content, first, last)
-        found = [
-            decode_node(prefix, row, NO_TEXT if row_text_hash(row) is None else text)
-            for (_, row), text in zip(rows, texts, strict=True)
-        ]
-    else:
-        found = [decode_outline(prefix, row) for _, row in rows]
+    found: list[Any] = []
+    texts = texts_of(state, content, first, last)
+    for _, rows in state.pieces(NODES, two_numbers(number, first), two_numbers(number, last + 1)):
+        if weight is Node:
+            found += decode_nodes(content.prefix, zip(rows, texts, strict=False))  # no text is taken after the last row
+        else:
+            found += decode_outlines(content.prefix, rows)
     if len(found) != last - first + 1:
         raise Corrupted(f"content {number} has {len(found)} nodes at ordinals {first} to {last}")
     return found
@@ -119,20 +167,21 @@ def run(state: State, content: Content, weight: type[N], first: int, last: int) 
 
 def texts_of(state: State, content: Content, first: int, last: int) -> Iterator[bytes]:
     """The texts with indexes ``first``…``last`` in MessagePack; NO_TEXT where the number has none."""
-    key = content.texts_key
+    policy = content.texts_key
     for run in content.place.texts:
         start, end = max(first, run.first), min(last + 1, run.first + run.length)
         if start >= end:
             continue
         number = run.number + start - run.first
         stop = number + end - start
-        for raw_key, text in state.scan(TEXTS, two_numbers(key, number), two_numbers(key, stop)):
-            at = int.from_bytes(raw_key[4:], "big")
-            while number < at:
-                yield NO_TEXT
-                number += 1
-            yield text
-            number += 1
-        while number < stop:
-            yield NO_TEXT
-            number += 1
+        for keys, values in state.pieces(TEXTS, two_numbers(policy, number), two_numbers(policy, stop)):
+            if keys and int.from_bytes(keys[-1][4:], "big") == number + len(keys) - 1:  # all follow each other
+                yield from values
+                number += len(keys)
+                continue
+            for key, text in zip(keys, values, strict=True):
+                at = int.from_bytes(key[4:], "big")
+                yield from repeat(NO_TEXT, at - number)
+                yield text
+                number = at + 1
+        yield from repeat(NO_TEXT, stop - number)

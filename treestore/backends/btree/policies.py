@@ -9,29 +9,35 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
 
 from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.kept import Kept, NodeCache
 from treestore.backends.btree.keyspace import HEADS, LAYOUTS, VERSIONS, Head, Layout, decode, number_key, row_prefix
 from treestore.errors import Corrupted
 from treestore.operations import InEffect, VersionRef
-from treestore.records import Version
+from treestore.records import Node, Outline, Version
 from treestore.trees import timeline
+
+N = TypeVar("N", Outline, Node)
 
 _KEPT_POLICIES = 1024  # decoded policies; beyond it the one that was read first goes
 
 
 class Content:
-    """One version and the place of its nodes."""
+    """One version and the place of its nodes. Those that are read are kept in ``cache``."""
 
-    __slots__ = ("layout", "prefix", "raw", "texts_key", "version")
+    __slots__ = ("_kept", "cache", "layout", "prefix", "raw", "texts_key", "version")
 
-    def __init__(self, version: Version, raw: bytes, layout: Layout | None, texts_key: int) -> None:
+    def __init__(self, version: Version, raw: bytes, layout: Layout | None, texts_key: int, cache: NodeCache) -> None:
         self.version = version
         self.raw = raw
         self.layout = layout
         self.texts_key = texts_key
         self.prefix = row_prefix(version.policy_id, version.version_id)
+        self.cache = cache
+        self._kept: dict[type[Outline], Kept[Any]] = {}
 
     @property
     def place(self) -> Layout:
@@ -40,19 +46,32 @@ class Content:
             raise Corrupted(f"policy {self.version.policy_id!r} version {self.version.version_id!r} has no content")
         return self.layout
 
+    def kept(self, weight: type[N]) -> Kept[N]:
+        """The nodes of this weight that are kept."""
+        kept = self._kept.get(weight)
+        if kept is None or kept.dropped:
+            kept = self._kept[weight] = self.cache.begin(self.place.nodes)
+        kept.hot = True
+        return kept
+
+    def let_go(self) -> None:
+        """It is not asked any more. Whoever is still reading it goes on."""
+        for kept in self._kept.copy().values():
+            self.cache.drop(kept)
+
 
 class Policy:
     """The versions of one policy at the time of one head, decoded. ``by_start`` are those that are not deleted, in the
     order in which they come into effect (of equal starts the one that wins last), with the moments beside them."""
 
-    def __init__(self, state: State, policy_id: str, head: Head) -> None:
+    def __init__(self, state: State, policy_id: str, head: Head, cache: NodeCache) -> None:
         self.number = head.number
         self.contents: dict[str, Content] = {}
         for _, raw in state.scan(VERSIONS, *keycode.prefix_range((policy_id,))):
             version = decode(Version, raw)
             layout = state.get(LAYOUTS, number_key(head.number, version.version_id.encode()))
             place = None if layout is None else decode(Layout, layout)
-            self.contents[version.version_id] = Content(version, raw, place, head.number)
+            self.contents[version.version_id] = Content(version, raw, place, head.number, cache)
         live = [c for c in self.contents.values() if c.version.deleted_at is None]
         self.by_start = sorted(live, key=lambda c: (_start(c.version), timeline.by_ingestion(c.version)))
         self.starts = [_start(c.version) for c in self.by_start]
@@ -82,25 +101,44 @@ def _start(version: Version) -> datetime:
     return version.effective_date or version.ingested_at
 
 
+class _Known(NamedTuple):
+    """A policy that was decoded: its head then, and the last moment at which its head was seen to be the same."""
+
+    epoch: int
+    head: bytes
+    policy: Policy
+
+
 class Policies:
     """Decoded policies by id. Any thread may use it: an entry counts only together with the head that it was made from."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[bytes, Policy]] = {}
+    def __init__(self, cache: NodeCache) -> None:
+        self._cache = cache
+        self._known: dict[str, _Known] = {}
 
     def get(self, state: State, policy_id: str) -> Policy | None:
         """The policy in this state; None if there never was one."""
+        known = self._known.get(policy_id)
+        if known is not None and known.epoch == state.epoch:
+            return known.policy
         raw = state.get(HEADS, policy_id.encode())
         if raw is None:
             return None
-        known = self._known.get(policy_id)
-        if known is not None and known[0] == raw:
-            return known[1]
-        policy = Policy(state, policy_id, decode(Head, raw))
-        while len(self._known) >= _KEPT_POLICIES:
-            self._known.pop(next(iter(self._known), ""), None)
-        self._known[policy_id] = raw, policy
+        if known is not None and known.head == raw:
+            policy = known.policy
+        else:
+            policy = Policy(state, policy_id, decode(Head, raw), self._cache)
+            self._let_go(policy_id)
+            while len(self._known) >= _KEPT_POLICIES:
+                self._let_go(next(iter(self._known), ""))
+        self._known[policy_id] = _Known(state.epoch, raw, policy)
         return policy
+
+    def _let_go(self, policy_id: str) -> None:
+        known = self._known.pop(policy_id, None)
+        if known is not None:
+            for content in known.policy.contents.values():
+                content.let_go()
 
     def scan(self, state: State, after: str | None = None) -> Iterator[tuple[str, Policy]]:
         """The policies that have a version which is not deleted, by id in code point order, after ``after``."""

@@ -9,6 +9,7 @@ import msgspec
 
 from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.kept import NodeCache
 from treestore.backends.btree.keyspace import (
     FAMILIES,
     LAYOUTS,
@@ -25,7 +26,7 @@ from treestore.backends.btree.keyspace import (
     two_numbers,
     under,
 )
-from treestore.backends.btree.nodes import Nodes, ordinals_of, ordinals_on, run, text_at
+from treestore.backends.btree.nodes import Nodes, ordinals_on, text_at
 from treestore.backends.btree.policies import Content, Policies
 from treestore.backends.btree.search import match
 from treestore.catalog import TABLES
@@ -55,10 +56,11 @@ N = TypeVar("N", Outline, Node)
 
 
 class Reads:
-    """Answers operations; ``policies`` are shared by all states."""
+    """Answers operations; ``policies`` are shared by all states, and the nodes that were read are kept in ``cache``."""
 
-    def __init__(self) -> None:
-        self.policies = Policies()
+    def __init__(self, cache: NodeCache) -> None:
+        self.cache = cache
+        self.policies = Policies(cache)
         self._answers: dict[type[Operation[Any]], Callable[[State, Any], Any]] = {
             GetVersion: self.get_version,
             ListDocuments: self.list_documents,
@@ -99,49 +101,42 @@ class Reads:
 
     def get_nodes(self, state: State, ask: GetNodes[N]) -> list[N]:
         content = self.policies.find(state, ask.policy_id, ask.version)
-        ordinals = ordinals_of(state, content, ask.node_ids)
-        nodes = Nodes(state, content, ask.weight)
-        return [nodes.get(ordinal) for ordinal in ordinals]
+        return Nodes(state, content, ask.weight).named(ask.node_ids)
 
     def children(self, state: State, ask: Children[N]) -> list[N]:
         content = self.policies.find(state, ask.policy_id, ask.version)
         nodes = Nodes(state, content, ask.weight)
         if ask.parent_id is None:
             return nodes.walk(0, content.place.nodes - 1, 0)
-        [ordinal] = ordinals_of(state, content, [ask.parent_id])
-        parent = Nodes(state, content, Outline).get(ordinal)
-        return nodes.walk(ordinal + 1, parent.last_ordinal, parent.depth + 1)
+        [parent] = Nodes(state, content, Outline).named((ask.parent_id,))
+        return nodes.walk(parent.ordinal + 1, parent.last_ordinal, parent.depth + 1)
 
     def subtree(self, state: State, ask: Subtree[N]) -> list[N]:
         content = self.policies.find(state, ask.policy_id, ask.version)
-        place = content.place
-        first, last, depth = 0, place.nodes - 1, 0
+        nodes = Nodes(state, content, ask.weight)
+        first, last, depth = 0, content.place.nodes - 1, 0
         if ask.node_id is not None:
-            [first] = ordinals_of(state, content, [ask.node_id])
-            top = Nodes(state, content, Outline).get(first)
-            last, depth = top.last_ordinal, top.depth
+            [top] = nodes.named((ask.node_id,))
+            first, last, depth = top.ordinal, top.last_ordinal, top.depth
         if ask.max_depth is None:
-            return run(state, content, ask.weight, first, last) if last >= first else []
-        return Nodes(state, content, ask.weight).walk(first, last, depth + ask.max_depth)
+            return nodes.between(first, last)
+        return nodes.walk(first, last, depth + ask.max_depth)
 
     def ancestors(self, state: State, ask: Ancestors[N]) -> list[N]:
         content = self.policies.find(state, ask.policy_id, ask.version)
-        [ordinal] = ordinals_of(state, content, [ask.node_id])
         nodes = Nodes(state, content, ask.weight)
-        way: list[N] = []
-        while ordinal >= 0:
-            node = nodes.get(ordinal)
-            way.append(node)
-            ordinal = node.parent_ordinal
+        way = nodes.named((ask.node_id,))
+        while (ordinal := way[-1].parent_ordinal) >= 0:
+            way.append(nodes.get(ordinal))
         way.reverse()
         return way
 
     def on_pages(self, state: State, ask: OnPages[N]) -> list[N]:
         content = self.policies.find(state, ask.policy_id, ask.version)
         ordinals = ordinals_on(state, content, ask.first, ask.last)
-        if ordinals and ordinals[-1] - ordinals[0] == len(ordinals) - 1:
-            return run(state, content, ask.weight, ordinals[0], ordinals[-1])
         nodes = Nodes(state, content, ask.weight)
+        if ordinals and ordinals[-1] - ordinals[0] == len(ordinals) - 1:
+            return nodes.between(ordinals[0], ordinals[-1])
         return [nodes.get(ordinal) for ordinal in ordinals]
 
     def match(self, state: State, ask: Match) -> list[SearchHit]:
@@ -159,21 +154,25 @@ class Reads:
         return match(state, contents, ask.query, ask.limit)
 
     def page_texts(self, state: State, ask: PageTexts) -> list[PageText]:
-        content = self.policies.find(state, ask.policy_id, ask.version)
-        place = content.place
-        low, high = under(place.content)
-        if ask.first is not None:
-            low = two_numbers(place.content, max(ask.first, 0))
-        if ask.last is not None:
-            high = two_numbers(place.content, ask.last + 1)
-        positions = sorted(int.from_bytes(raw, "big") for _, raw in state.scan(PAGE_NUMBERS, low, high))
-        return [self._page(state, content, position) for position in positions]
+        return page_texts(state, self.policies.find(state, ask.policy_id, ask.version), ask.first, ask.last)
 
-    def _page(self, state: State, content: Content, position: int) -> PageText:
-        raw = state.get(PAGES, two_numbers(content.place.content, position))
+
+def page_texts(state: State, content: Content, first: int | None = None, last: int | None = None) -> list[PageText]:
+    """The page texts of a version in the order given, of all pages or of those from ``first`` to ``last``."""
+    number = content.place.content
+    low, high = under(number)
+    if first is not None:
+        low = two_numbers(number, max(first, 0))
+    if last is not None:
+        high = two_numbers(number, last + 1)
+    texts = state.cursor(TEXTS)
+    found = []
+    for position in sorted(int.from_bytes(raw, "big") for _, raw in state.scan(PAGE_NUMBERS, low, high)):
+        raw = state.get(PAGES, two_numbers(number, position))
         if raw is None:
-            raise Corrupted(f"content {content.place.content} has no page text at position {position}")
-        return page_of(decode(PageRow, raw), text_at(state.cursor(TEXTS), content, content.place.nodes + position))
+            raise Corrupted(f"content {number} has no page text at position {position}")
+        found.append(page_of(decode(PageRow, raw), text_at(texts, content, content.place.nodes + position)))
+    return found
 
 
 # --- plain tables --------------------------------------------------------------------------------------------------------

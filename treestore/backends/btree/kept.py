@@ -1,0 +1,174 @@
+"""Nodes that were read of late, kept as records: what is asked for again is neither looked up nor decoded again.
+
+Records are frozen, so callers may share them; of a node with JSON values, which a caller could change, each gets a copy. What
+is kept belongs to one content as one head of its policy knows it (:mod:`.policies`), so a change of the policy drops it all.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable
+from sys import getsizeof
+from typing import Generic, TypeVar, cast
+
+import msgspec
+
+from treestore.records import Node, Outline
+
+N = TypeVar("N", Outline, Node)
+
+_NODE_BYTES = 900  # a node in memory, and its place here, beside its title, summaries and text
+_USUAL_BYTES = 2048  # a whole node, for guessing how much an answer would take
+_REPORTED = 1024 * 1024  # bytes; the room that is taken is reported in such steps
+
+_encode_json = msgspec.msgpack.Encoder().encode
+_decode_json = msgspec.msgpack.Decoder().decode
+_set = msgspec.structs.force_setattr
+
+
+class Pattern(Generic[N]):
+    """What a node with JSON values is copied from: the node without them, and they in MessagePack."""
+
+    __slots__ = ("json", "node")
+
+    def __init__(self, node: N) -> None:
+        self.json = _encode_json((node.metadata, node.extra))
+        self.node: N = copy.copy(node)
+        _set(self.node, "metadata", None)
+        _set(self.node, "extra", None)
+
+    def copy(self) -> N:
+        """A node that nobody else has."""
+        node = copy.copy(self.node)
+        metadata, extra = _decode_json(self.json)
+        _set(node, "metadata", metadata)
+        _set(node, "extra", extra)
+        return node
+
+
+class Kept(Generic[N]):
+    """Nodes of one content and weight: by ordinal those to be shared in ``nodes`` (else None) and the others in ``patterns``;
+    ``ordinals`` by node id. ``hot``: they were asked for since the cache last looked."""
+
+    __slots__ = ("dropped", "hand", "hot", "nodes", "ordinals", "patterns", "size")
+
+    def __init__(self, count: int) -> None:
+        self.nodes: list[N | None] = [None] * count
+        self.patterns: dict[int, Pattern[N]] = {}
+        self.ordinals: dict[str, int] = {}
+        self.size = 0
+        self.hand = 0
+        self.hot = True
+        self.dropped = False
+
+    def between(self, first: int, last: int) -> list[N] | None:
+        """The nodes from ``first`` to ``last``; None if not all of them are kept."""
+        found = self.nodes[first : last + 1]
+        if not all(found):
+            for i, node in enumerate(found):
+                if node is None:
+                    pattern = self.patterns.get(first + i)
+                    if pattern is None:
+                        return None
+                    found[i] = pattern.copy()
+        return cast(list[N], found)
+
+
+class NodeCache:
+    """All that is kept. It takes ``budget`` bytes at most, by an estimate; ``report`` is told how many it takes.
+
+    Any thread may use it. What is in the cache is read without a lock: setting a place of a list is atomic.
+    """
+
+    def __init__(self, budget: int, report: Callable[[int], None] = lambda _: None) -> None:
+        self.budget = budget
+        self.used = 0
+        self._report = report
+        self._reported = 0
+        self._lock = threading.Lock()
+        self._queue: dict[Kept[Node] | Kept[Outline], None] = {}  # in the order in which they give up nodes
+
+    @property
+    def most_at_once(self) -> int:
+        """So many nodes of one answer are kept, so that a large one does not drive out all others."""
+        return self.budget // 4 // _USUAL_BYTES
+
+    def begin(self, count: int) -> Kept[N]:
+        """A place for the nodes of a content."""
+        kept: Kept[N] = Kept(count)
+        with self._lock:
+            kept.size = getsizeof(kept.nodes)
+            self._queue[kept] = None
+            self._take(kept.size)
+        return kept
+
+    def keep(self, kept: Kept[N], node: N) -> None:
+        """Keep a node from now on."""
+        ordinal, size = node.ordinal, _size(node)
+        pattern = None if node.metadata is None and node.extra is None else Pattern(node)
+        with self._lock:
+            if kept.dropped or kept.nodes[ordinal] is not None or ordinal in kept.patterns:
+                return
+            if pattern is None:
+                kept.nodes[ordinal] = node
+            else:
+                kept.patterns[ordinal] = pattern
+                size += len(pattern.json)
+            kept.ordinals[node.node_id] = ordinal
+            kept.size += size
+            self._take(size)
+
+    def drop(self, kept: Kept[N]) -> None:
+        """Nobody will ask for these any more."""
+        with self._lock:
+            if not kept.dropped:
+                kept.dropped = True
+                del self._queue[kept]
+                self._take(-kept.size)
+
+    def _take(self, size: int) -> None:
+        """So many bytes more are in use. Where they are too many, nodes are given up: of what was not asked for since the
+        last time first, and there in turn."""
+        self.used += size
+        while self.used > self.budget and self._queue:
+            kept = next(iter(self._queue))
+            if kept.hot or not self._sweep(kept):
+                kept.hot = False
+                del self._queue[kept]
+                if kept.ordinals:
+                    self._queue[kept] = None
+                else:
+                    kept.dropped = True
+                    self.used -= kept.size
+        if abs(self.used - self._reported) > _REPORTED:
+            self._reported = self.used
+            self._report(self.used)
+
+    def _sweep(self, kept: Kept[Node] | Kept[Outline]) -> bool:
+        """Give up nodes from the hand on until the budget suffices; whether it does."""
+        nodes, patterns = kept.nodes, kept.patterns
+        for ordinal in range(kept.hand, len(nodes)):
+            node: Outline | None = nodes[ordinal]
+            if node is not None:
+                nodes[ordinal] = None
+                size = _size(node)
+            elif ordinal in patterns:
+                pattern = patterns.pop(ordinal)
+                node, size = pattern.node, _size(pattern.node) + len(pattern.json)
+            else:
+                continue
+            del kept.ordinals[node.node_id]
+            kept.size -= size
+            self.used -= size
+            if self.used <= self.budget:
+                kept.hand = ordinal + 1
+                return True
+        kept.hand = 0
+        return False
+
+
+def _size(node: Outline) -> int:
+    """About how many bytes of memory a node takes."""
+    size = _NODE_BYTES + getsizeof(node.title) + getsizeof(node.summary) + getsizeof(node.prefix_summary)
+    return size + getsizeof(node.text) if isinstance(node, Node) else size
