@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -15,11 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import treestore
 from tests.contract.samples import bushy
-from treestore import Node, Settings, SyncTreeStore
+from treestore import Node, NotFound, Settings, SyncTreeStore
 from treestore.backends.btree.backend import BtreeBackend
 from treestore.backends.btree.engine.recovery import TreeChange
 from treestore.backends.btree.kept import Kept, NodeCache
 from treestore.backends.btree.keyspace import NODES, TEXTS, encode, two_numbers
+from treestore.backends.btree.policies import Policies
 from treestore.trees.derive import derive_now
 
 BUDGET = 60_000
@@ -54,6 +58,11 @@ class Machine(RuleBasedStateMachine):
             for ordinal in ordinals:
                 self.cache.keep(self.live[at], SAMPLES[ordinal])
 
+    @rule(at=st.integers(0, 5), ordinals=st.sets(st.integers(0, COUNT - 1), max_size=5))
+    def amend(self, at: int, ordinals: set[int]) -> None:
+        if at < len(self.live):
+            self.cache.amend(self.live[at], ordinals)
+
     @rule(at=st.integers(0, 5))
     def drop(self, at: int) -> None:
         if at < len(self.live):
@@ -67,6 +76,7 @@ class Machine(RuleBasedStateMachine):
             found |= {ordinal: pattern.copy() for ordinal, pattern in kept.patterns.items()}
             assert all(node == SAMPLES[ordinal] for ordinal, node in found.items())
             assert {node.node_id: ordinal for ordinal, node in found.items()} == kept.ordinals
+            assert not found.keys() & kept.amended
             used += 0 if kept.dropped else kept.size
             assert kept.size > 0 or kept.dropped
         assert used == self.cache.used <= BUDGET
@@ -109,15 +119,161 @@ def test_pages_and_nodes_share_one_budget_and_every_answer_is_right(store: SyncT
     assert store.stats().backend["kept_bytes"] == cache.used
 
 
-def test_a_version_that_changes_lets_go_of_its_nodes(store: SyncTreeStore) -> None:
-    store.documents.store_document("p", "1", bushy(300))
-    cache = backend_of(store)._reads.cache
-    for _ in range(20):
-        store.documents.get_subtree("p")
-        store.documents.get_outline("p")
-        kept = cache.used
-        store.documents.update_node("p", "00000", title="another")
-    assert cache.used <= kept, "nothing is left of those before"
+@pytest.fixture
+def roomy(tmp_path: Path) -> Iterator[SyncTreeStore]:
+    with treestore.open_sync(f"btree:///{tmp_path / 'roomy'}", settings=Settings(cache_size_mb=32)) as store:
+        yield store
+
+
+def test_what_is_kept_outlives_amendments_of_others_and_other_versions(roomy: SyncTreeStore) -> None:
+    documents, cache = roomy.documents, backend_of(roomy)._reads.cache
+    documents.store_document("p", "1", bushy(300))
+    for _ in range(3):
+        documents.get_subtree("p")
+        documents.get_outline("p")
+    kept = cache.used
+    documents.store_document("p", "2", bushy(30), effective_date=date(2000, 1, 1))
+    documents.update_node("p", "00299", version_id="1", title="another")
+    assert documents.get_node("p", "00299", version_id="1").title == "another"
+    assert documents.get_node("p", "00298", version_id="1").title == "title of 00298"
+    assert kept * 0.95 < cache.used < kept, "the amended one is gone, with those above it"
+
+
+def test_nothing_is_left_of_a_tree_that_was_replaced_deleted_or_amended_all_over(roomy: SyncTreeStore) -> None:
+    documents, cache = roomy.documents, backend_of(roomy)._reads.cache
+
+    def read() -> None:
+        for _ in range(3):
+            documents.get_subtree("p")
+            documents.get_outline("p")
+
+    documents.store_document("p", "1", bushy(300))
+    read()
+    most = cache.used
+    for turn in range(4):
+        documents.store_document("p", "1", bushy(300 + turn))
+        read()
+        assert most * 0.9 < cache.used < most * 1.1
+    sizes = []
+    for at in range(100):
+        documents.update_node("p", f"{at + 200:05}", title="another")
+        read()
+        sizes.append(cache.used)
+    assert sizes[0] > sizes[10] > sizes[20], "what was amended is not kept"
+    assert max(sizes[40:]) > most * 0.95, "so many were amended that all was read anew"
+    assert max(sizes) < most * 1.1
+    documents.delete_document("p")
+    with pytest.raises(NotFound):
+        documents.get_subtree("p")
+    assert cache.used == 0
+
+
+class Model:
+    """What one policy says at one moment: by version its nodes, by id, in document order."""
+
+    def __init__(self, reader: Any, versions: dict[str, dict[str, Node]]) -> None:
+        self.documents = reader.documents
+        self.versions = {version: nodes.copy() for version, nodes in versions.items()}
+
+    def compare(self, choose: random.Random) -> None:
+        version_id = choose.choice(list(self.versions))
+        nodes = self.versions[version_id]
+        node = choose.choice(list(nodes.values()))
+        end = node.last_ordinal + 1
+        expected = list(nodes.values())
+        documents = self.documents
+        match choose.randrange(4):
+            case 0:
+                assert documents.get_node("p", node.node_id, version_id=version_id) == node
+            case 1:
+                assert documents.get_subtree("p", node.node_id, version_id=version_id) == expected[node.ordinal : end]
+            case 2:
+                near = [one for one in expected[node.ordinal : end] if one.depth <= node.depth + 1]
+                assert documents.get_subtree("p", node.node_id, 1, version_id=version_id) == near
+            case _:
+                way = [one for one in expected if one.ordinal <= node.ordinal <= one.last_ordinal]
+                assert documents.get_ancestor_path("p", node.node_id, version_id=version_id) == way
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_snapshots_and_the_present_each_read_their_own_moment(store: SyncTreeStore, seed: int) -> None:
+    choose = random.Random(seed)
+    versions: dict[str, dict[str, Node]] = {}
+    snapshots: list[tuple[Any, Model]] = []
+
+    def stored(version_id: str) -> None:
+        store.documents.store_document("p", version_id, bushy(choose.randint(20, 90)))
+        changed(version_id)
+
+    def changed(version_id: str) -> None:
+        with treestore_without_kept(store) as documents:
+            versions[version_id] = {one.node_id: one for one in documents.get_document("p", version_id=version_id).nodes}
+
+    stored("1")
+    for turn in range(250):
+        version_id = choose.choice(list(versions))
+        match choose.randrange(12):
+            case 0 | 1 | 2:
+                node_id = choose.choice(list(versions[version_id]))
+                store.documents.update_node("p", node_id, version_id=version_id, title=f"turn {turn}", metadata={"turn": turn})
+                changed(version_id)
+            case 3:
+                stored(choose.choice(("1", "2", "3")))
+            case 4:
+                view = store.snapshot()
+                snapshots.append((view, Model(view, versions)))
+            case 5 if snapshots:
+                snapshots.pop(choose.randrange(len(snapshots)))[0].close()
+        for model in (Model(store, versions), *(model for _, model in snapshots)):
+            for _ in range(3):
+                model.compare(choose)
+    for view, _ in snapshots:
+        view.close()
+
+
+@contextmanager
+def treestore_without_kept(store: SyncTreeStore) -> Iterator[Any]:
+    """The documents of a store whose nodes are all read from its pages."""
+    reads = backend_of(store)._reads
+    policies, reads.policies = reads.policies, Policies(NodeCache(0))
+    try:
+        yield store.documents
+    finally:
+        reads.policies = policies
+
+
+GIVEN = ("node_id", "parent_id", "title", "text", "page_start", "page_end")
+
+
+def test_threads_that_read_while_nodes_are_amended_see_whole_moments(store: SyncTreeStore) -> None:
+    documents = store.documents
+    documents.store_document("p", "1", bushy(120))
+    done = threading.Event()
+    failures: list[BaseException] = []
+    reads = 0
+
+    def read() -> None:
+        nonlocal reads
+        try:
+            while not done.is_set():
+                nodes = documents.get_subtree("p")
+                given = [{field: getattr(one, field) for field in GIVEN} for one in nodes]
+                assert [one.tree_hash for one in derive_now("p", "1", given)] == [one.tree_hash for one in nodes]
+                reads += 1
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    choose = random.Random(9)
+    for turn in range(60):
+        documents.update_node("p", f"{choose.randrange(120):05}", title=f"turn {turn}")
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert reads > 10
 
 
 def test_a_check_does_not_take_a_kept_node_for_what_lies_in_the_store(store: SyncTreeStore) -> None:

@@ -299,7 +299,9 @@ class BtreeBackend(_Reader):
                     _link_staged(view, staged)
                 else:
                     apply(view, write, self._numbers)
-            return view.changes()
+            changes = view.changes()
+            self._reads.policies.note(state, changes)
+            return changes
 
         return prepare
 

@@ -1,16 +1,16 @@
 """Nodes that were read of late, kept as records: what is asked for again is neither looked up nor decoded again.
 
 Records are frozen, so callers may share them; of a node with JSON values, which a caller could change, each gets a copy. What
-is kept belongs to one content as one head of its policy knows it (:mod:`.policies`), so a change of the policy drops it all.
+is kept belongs to one content and is the same at all moments whose readers use it; :mod:`.policies` sees to that.
 """
 
 from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from sys import getsizeof
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -20,6 +20,7 @@ N = TypeVar("N", Outline, Node)
 
 _NODE_BYTES = 900  # a node in memory, and its place here, beside its title, summaries and text
 _USUAL_BYTES = 2048  # a whole node, for guessing how much an answer would take
+_FEW = 64  # nodes of a small document that may be amended before all are read anew
 _REPORTED = 1024 * 1024  # bytes; the room that is taken is reported in such steps
 
 _encode_json = msgspec.msgpack.Encoder().encode
@@ -49,15 +50,19 @@ class Pattern(Generic[N]):
 
 class Kept(Generic[N]):
     """Nodes of one content and weight: by ordinal those to be shared in ``nodes`` (else None) and the others in ``patterns``;
-    ``ordinals`` by node id. ``hot``: they were asked for since the cache last looked."""
+    ``ordinals`` by node id. ``seen`` marks those that were read before: what is read only once is not worth its keep.
+    ``amended`` are those that are not the same at all moments whose readers use this. ``hot``: some were asked for since the
+    cache last looked."""
 
-    __slots__ = ("dropped", "hand", "hot", "nodes", "ordinals", "patterns", "size")
+    __slots__ = ("amended", "dropped", "hand", "hot", "nodes", "ordinals", "patterns", "seen", "size")
 
     def __init__(self, count: int) -> None:
         self.nodes: list[N | None] = [None] * count
         self.patterns: dict[int, Pattern[N]] = {}
         self.ordinals: dict[str, int] = {}
-        self.size = 0
+        self.seen = bytearray(count)
+        self.amended: set[int] = set()
+        self.size = getsizeof(self.nodes) + getsizeof(self.seen)
         self.hand = 0
         self.hot = True
         self.dropped = False
@@ -87,7 +92,7 @@ class NodeCache:
         self._report = report
         self._reported = 0
         self._lock = threading.Lock()
-        self._queue: dict[Kept[Node] | Kept[Outline], None] = {}  # in the order in which they give up nodes
+        self._queue: dict[Kept[Any], None] = {}  # in the order in which they give up nodes
 
     @property
     def most_at_once(self) -> int:
@@ -98,7 +103,6 @@ class NodeCache:
         """A place for the nodes of a content."""
         kept: Kept[N] = Kept(count)
         with self._lock:
-            kept.size = getsizeof(kept.nodes)
             self._queue[kept] = None
             self._take(kept.size)
         return kept
@@ -108,7 +112,7 @@ class NodeCache:
         ordinal, size = node.ordinal, _size(node)
         pattern = None if node.metadata is None and node.extra is None else Pattern(node)
         with self._lock:
-            if kept.dropped or kept.nodes[ordinal] is not None or ordinal in kept.patterns:
+            if kept.dropped or kept.nodes[ordinal] is not None or ordinal in kept.patterns or ordinal in kept.amended:
                 return
             if pattern is None:
                 kept.nodes[ordinal] = node
@@ -118,6 +122,18 @@ class NodeCache:
             kept.ordinals[node.node_id] = ordinal
             kept.size += size
             self._take(size)
+
+    def amend(self, kept: Kept[Any], ordinals: Iterable[int]) -> bool:
+        """Some nodes are others from now on. Readers of an earlier moment may still use what is kept, so these are not kept
+        there again. False, and nothing is kept any more, where they have become too many."""
+        with self._lock:
+            kept.amended.update(ordinals)
+            for ordinal in ordinals:
+                self._give_up(kept, ordinal)
+            self._take(0)
+        if len(kept.amended) > max(len(kept.nodes) // 8, _FEW):
+            self.drop(kept)
+        return not kept.dropped
 
     def drop(self, kept: Kept[N]) -> None:
         """Nobody will ask for these any more."""
@@ -145,27 +161,29 @@ class NodeCache:
             self._reported = self.used
             self._report(self.used)
 
-    def _sweep(self, kept: Kept[Node] | Kept[Outline]) -> bool:
+    def _sweep(self, kept: Kept[Any]) -> bool:
         """Give up nodes from the hand on until the budget suffices; whether it does."""
-        nodes, patterns = kept.nodes, kept.patterns
-        for ordinal in range(kept.hand, len(nodes)):
-            node: Outline | None = nodes[ordinal]
-            if node is not None:
-                nodes[ordinal] = None
-                size = _size(node)
-            elif ordinal in patterns:
-                pattern = patterns.pop(ordinal)
-                node, size = pattern.node, _size(pattern.node) + len(pattern.json)
-            else:
-                continue
-            del kept.ordinals[node.node_id]
-            kept.size -= size
-            self.used -= size
+        for ordinal in range(kept.hand, len(kept.nodes)):
+            self._give_up(kept, ordinal)
             if self.used <= self.budget:
                 kept.hand = ordinal + 1
                 return True
         kept.hand = 0
         return False
+
+    def _give_up(self, kept: Kept[Any], ordinal: int) -> None:
+        node: Outline | None = kept.nodes[ordinal]
+        if node is not None:
+            kept.nodes[ordinal] = None
+            size = _size(node)
+        elif ordinal in kept.patterns:
+            pattern = kept.patterns.pop(ordinal)
+            node, size = pattern.node, _size(pattern.node) + len(pattern.json)
+        else:
+            return
+        del kept.ordinals[node.node_id]
+        kept.size -= size
+        self.used -= size
 
 
 def _size(node: Outline) -> int:

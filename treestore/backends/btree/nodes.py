@@ -33,13 +33,14 @@ N = TypeVar("N", Outline, Node)
 
 
 class Nodes(Generic[N]):
-    """Reads nodes of one version, whole or as outlines. What is read is kept (:mod:`.kept`), but not all of a large answer."""
+    """Reads nodes of one version, whole or as outlines. What is read again is kept (:mod:`.kept`), but not a large answer."""
 
-    __slots__ = ("_content", "_kept", "_known", "_room", "_rows", "_state", "_texts", "_weight")
+    __slots__ = ("_content", "_kept", "_known", "_number", "_room", "_rows", "_state", "_texts", "_weight")
 
     def __init__(self, state: State, content: Content, weight: type[N]) -> None:
         self._state = state
         self._content = content
+        self._number = content.place.content
         self._weight: type[N] = weight
         self._kept: Kept[N] = content.kept(weight)
         self._known: list[N | None] = self._kept.nodes
@@ -60,24 +61,33 @@ class Nodes(Generic[N]):
         self._check_end(ordinal)
         return self._known[ordinal] or self._get(ordinal)
 
-    def _get(self, ordinal: int) -> N:
-        """A node that has to be made: as a copy or, where it is not kept, of its row."""
-        pattern = self._kept.patterns.get(ordinal)
-        return self._read(ordinal) if pattern is None else pattern.copy()
-
     def _check_end(self, ordinal: int) -> None:
         if ordinal >= len(self._known):
-            raise Corrupted(f"content {self._content.place.content} has no node at ordinal {ordinal}")
+            raise Corrupted(f"content {self._number} has no node at ordinal {ordinal}")
+
+    def _get(self, ordinal: int) -> N:
+        """A node that has to be made: as a copy or, where it is not kept, of its row."""
+        kept = self._kept
+        if ordinal in kept.patterns:
+            pattern = kept.patterns.get(ordinal)
+            if pattern is not None:
+                return pattern.copy()
+        node = self._read(ordinal)
+        if not kept.seen[ordinal]:
+            kept.seen[ordinal] = 1
+        elif self._room:
+            self._room -= 1
+            self._content.cache.keep(kept, node)
+        return node
 
     def _read(self, ordinal: int) -> N:
-        """The node at an ordinal that is not kept."""
+        """A node made of its row."""
         if self._rows is None:
             self._rows, self._texts = self._state.cursor(NODES), self._state.cursor(TEXTS)
         content = self._content
-        number = content.place.content
-        row = self._rows.get(two_numbers(number, ordinal))
+        row = self._rows.get(two_numbers(self._number, ordinal))
         if row is None:
-            raise Corrupted(f"content {number} has no node at ordinal {ordinal}")
+            raise Corrupted(f"content {self._number} has no node at ordinal {ordinal}")
         node: Any
         if self._weight is Outline:
             node = decode_outline(content.prefix, row)
@@ -85,10 +95,7 @@ class Nodes(Generic[N]):
             assert self._texts is not None
             node = decode_node(content.prefix, row, text_at(self._texts, content, ordinal) if has_text(row) else NO_TEXT)
         if node.ordinal != ordinal or node.last_ordinal < ordinal:
-            raise Corrupted(f"the row at ordinal {ordinal} of content {number} says that it is at {node.ordinal}")
-        if self._room:
-            self._room -= 1
-            content.cache.keep(self._kept, node)
+            raise Corrupted(f"the row at ordinal {ordinal} of content {self._number} says that it is at {node.ordinal}")
         found: N = node
         return found
 
@@ -112,8 +119,11 @@ class Nodes(Generic[N]):
             return found
         made = run(self._state, self._content, self._weight, first, last)
         if len(made) <= self._room:
-            for node in made:
-                self._content.cache.keep(self._kept, node)
+            seen = self._kept.seen
+            if all(seen[first : last + 1]):
+                for node in made:
+                    self._content.cache.keep(self._kept, node)
+            seen[first : last + 1] = b"\1" * len(made)
         return made
 
 

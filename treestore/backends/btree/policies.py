@@ -1,20 +1,22 @@
 """The versions of policies as read from a state of the engine, decoded and kept.
 
 Finding a policy's versions is what every question begins with, so they are kept decoded, as long as the policy's head (which
-every change of the policy rewrites) is the same.
+every change of the policy rewrites) is the same. Where it is another, the nodes that are kept (:mod:`.kept`) go over to what
+is decoded anew, but for those that were amended in between. Which those are is noted of each group before it is committed.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.engine.recovery import TreeChange
 from treestore.backends.btree.kept import Kept, NodeCache
-from treestore.backends.btree.keyspace import HEADS, LAYOUTS, VERSIONS, Head, Layout, decode, number_key, row_prefix
+from treestore.backends.btree.keyspace import HEADS, LAYOUTS, NODES, VERSIONS, Head, Layout, decode, number_key, row_prefix
 from treestore.errors import Corrupted
 from treestore.operations import InEffect, VersionRef
 from treestore.records import Node, Outline, Version
@@ -23,6 +25,7 @@ from treestore.trees import timeline
 N = TypeVar("N", Outline, Node)
 
 _KEPT_POLICIES = 1024  # decoded policies; beyond it the one that was read first goes
+_KEPT_STEPS = 1024  # groups of which it is known what they amended; beyond it the oldest goes
 
 
 class Content:
@@ -53,6 +56,12 @@ class Content:
             kept = self._kept[weight] = self.cache.begin(self.place.nodes)
         kept.hot = True
         return kept
+
+    def take_over(self, old: Content, amended: Iterable[int]) -> None:
+        """Go on with what is kept of the same content as it was before some of its nodes were amended."""
+        for weight, kept in old._kept.copy().items():
+            if self.cache.amend(kept, amended):
+                self._kept[weight] = kept
 
     def let_go(self) -> None:
         """It is not asked any more. Whoever is still reading it goes on."""
@@ -109,12 +118,20 @@ class _Known(NamedTuple):
     policy: Policy
 
 
+class _Step(NamedTuple):
+    """What a group, if it is committed, makes of a policy: of which head it begins, and the rows it changes by content."""
+
+    before: bytes
+    amended: dict[int, set[int]]
+
+
 class Policies:
     """Decoded policies by id. Any thread may use it: an entry counts only together with the head that it was made from."""
 
     def __init__(self, cache: NodeCache) -> None:
         self._cache = cache
         self._known: dict[str, _Known] = {}
+        self._steps: dict[tuple[bytes, bytes], _Step] = {}  # by policy id and head after it
 
     def get(self, state: State, policy_id: str) -> Policy | None:
         """The policy in this state; None if there never was one."""
@@ -128,7 +145,9 @@ class Policies:
             policy = known.policy
         else:
             policy = Policy(state, policy_id, decode(Head, raw), self._cache)
-            self._let_go(policy_id)
+            if known is not None:
+                self._hand_over(policy_id.encode(), known, raw, policy)
+            self._known.pop(policy_id, None)
             while len(self._known) >= _KEPT_POLICIES:
                 self._let_go(next(iter(self._known), ""))
         self._known[policy_id] = _Known(state.epoch, raw, policy)
@@ -139,6 +158,43 @@ class Policies:
         if known is not None:
             for content in known.policy.contents.values():
                 content.let_go()
+
+    def note(self, state: State, changes: Iterable[TreeChange]) -> None:
+        """A group that changes a state so is about to be committed. Of one that is not, after all, too much is noted."""
+        by_tree = {change.tree: change for change in changes}
+        heads, rows = by_tree.get(HEADS), by_tree.get(NODES)
+        if heads is None:
+            return
+        amended: dict[int, set[int]] = {}
+        for key in rows.keys if rows is not None else ():
+            content = int.from_bytes(key[:4], "big")
+            if content in amended or state.get(NODES, key) is not None:  # or it is new, and nothing is kept of it
+                amended.setdefault(content, set()).add(int.from_bytes(key[4:], "big"))
+        for policy, after in zip(heads.keys, heads.values, strict=True):
+            before = state.get(HEADS, policy)
+            if before is not None and after is not None:
+                while len(self._steps) >= _KEPT_STEPS:
+                    self._steps.pop(next(iter(self._steps), (b"", b"")), None)
+                self._steps[policy, after] = _Step(before, amended)
+
+    def _hand_over(self, policy_id: bytes, known: _Known, head: bytes, policy: Policy) -> None:
+        """Let a policy go on with what is kept of it as it was at an earlier head, if all steps in between are known."""
+        amended: dict[int, set[int]] = {}
+        for _ in range(_KEPT_STEPS):
+            step = self._steps.get((policy_id, head))
+            if step is None or head == known.head:
+                break
+            for number, ordinals in step.amended.items():
+                amended.setdefault(number, set()).update(ordinals)
+            head = step.before
+        known_way = head == known.head
+        contents = {new.layout.content: new for new in policy.contents.values() if new.layout is not None and known_way}
+        for old in known.policy.contents.values():
+            new = None if old.layout is None else contents.get(old.layout.content)
+            if new is None:
+                old.let_go()
+            else:
+                new.take_over(old, amended.get(new.place.content, ()))
 
     def scan(self, state: State, after: str | None = None) -> Iterator[tuple[str, Policy]]:
         """The policies that have a version which is not deleted, by id in code point order, after ``after``."""

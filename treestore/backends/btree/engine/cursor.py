@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 from treestore.backends.btree.engine.format import MAX_KEY, Value
-from treestore.backends.btree.engine.node import Branch, Leaf, Root
+from treestore.backends.btree.engine.node import Branch, Child, Leaf, Root
 from treestore.backends.btree.engine.pager import Pager
 
 
@@ -48,7 +48,6 @@ def floor(root: Root | None, key: bytes, pager: Pager) -> tuple[bytes, Value] | 
 
 
 _ABOVE_ALL = b"\xff" * (MAX_KEY + 1)
-_NOWHERE = Leaf([], [], 0)
 
 
 class Cursor:
@@ -58,62 +57,55 @@ class Cursor:
     so most look-ups need not begin at the root.
     """
 
-    __slots__ = ("_branch", "_high", "_low", "_pager", "_root", "leaf")
+    __slots__ = ("_children", "_high", "_keys", "_low", "_nodes", "_pager", "_root", "_separators", "_values")
 
     def __init__(self, root: Root | None, pager: Pager) -> None:
         self._root = root
         self._pager = pager
-        self._branch: Branch | None = None
+        self._nodes = pager.nodes
+        self._keys: list[bytes] = []
+        self._values: list[Value] = []
+        self._separators: list[bytes] = []
+        self._children: list[Child] = []
         self._low = self._high = b""
-        self.leaf = _NOWHERE
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key. Raises Corrupted, Unavailable."""
-        i = self.seek(key)
-        return None if i < 0 else self.value(i)
-
-    def value(self, i: int) -> bytes:
-        """The value of the entry at a place of the leaf. Raises Corrupted, Unavailable."""
-        value = self.leaf.values[i]
-        return value if type(value) is bytes else self._pager.value(value)
-
-    def seek(self, key: bytes) -> int:
-        """The place of a key in its leaf, which is ``leaf`` from then on; -1 if there is no such key. Raises Corrupted,
-        Unavailable."""
-        keys = self.leaf.keys
+        keys = self._keys
         if not keys or key < keys[0] or key > keys[-1]:
             if self._low <= key < self._high:
-                branch = self._branch
-                assert branch is not None
-                child = branch.children[bisect_right(branch.keys, key)]
-                node = self._pager.nodes.get(child) if type(child) is int else child  # the cache, without a call
-                if node is None or type(node) is int:
-                    node = self._pager.node(child, 0)
-                assert type(node) is Leaf
-                node.hot = True
-                self.leaf = node
+                child = self._children[bisect_right(self._separators, key)]
+                leaf = self._nodes.get(child) if type(child) is int else child  # the cache, without a call
+                if leaf is None:
+                    leaf = self._pager.node(child, 0)
+                assert type(leaf) is Leaf
+                leaf.hot = True
+            elif self._root is None:
+                return None
             else:
-                self._descend(key)
-            keys = self.leaf.keys
+                leaf = self._descend(self._root, key)
+            keys = self._keys = leaf.keys
+            self._values = leaf.values
         i = bisect_left(keys, key)
-        return i if i < len(keys) and keys[i] == key else -1
+        if i == len(keys) or keys[i] != key:
+            return None
+        value = self._values[i]
+        return value if type(value) is bytes else self._pager.value(value)
 
-    def _descend(self, key: bytes) -> None:
-        """Find the leaf that holds a key, if any does, and the branch above it, from the root."""
-        if self._root is None:
-            return
+    def _descend(self, root: Root, key: bytes) -> Leaf:
+        """The leaf that holds a key, if any does, from the root; the branch above it is remembered."""
         low, high = b"", _ABOVE_ALL
-        node = self._pager.node(self._root.child, self._root.level)
+        node = self._pager.node(root.child, root.level)
         node.hot = True
         while isinstance(node, Branch):
             if node.level == 1:
-                self._branch, self._low, self._high = node, low, high
+                self._separators, self._children, self._low, self._high = node.keys, node.children, low, high
             i = bisect_right(node.keys, key)
             low = node.keys[i - 1] if i else low
             high = node.keys[i] if i < len(node.keys) else high
             node = self._pager.node(node.children[i], node.level - 1)
             node.hot = True
-        self.leaf = node
+        return node
 
 
 def _path(root: Root, key: bytes | None, pager: Pager, *, last: bool = False) -> tuple[Leaf, list[tuple[Branch, int]]]:
