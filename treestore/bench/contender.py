@@ -121,6 +121,10 @@ class Contender(ABC):
     def settle(self) -> None:
         """What whoever knows this store does at times where nodes are amended, so that it answers as fast as before."""
 
+    def forget(self) -> None:
+        """Drop what is kept of earlier answers, but no pages. A store that keeps no answers has nothing to do."""
+        return
+
     def ready(self, verb: str, question: Any) -> Any:
         """A question in the form that the verb takes: what is done here is not measured."""
         return question

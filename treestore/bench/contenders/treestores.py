@@ -76,8 +76,12 @@ class NativeSync(Contender):
     scoring = SCORING
 
     def __init__(self, place: Place) -> None:
-        self._store = treestore.open_sync(f"btree:///{place.folder}", settings=SETTINGS)
+        self._url = f"btree:///{place.folder}"
         self._threads = ThreadPoolExecutor(TASKS)
+        self._open()
+
+    def _open(self) -> None:
+        self._store = treestore.open_sync(self._url, settings=SETTINGS)
         one = face(self._store)
         store, whole = one["store_small"], one["whole"]
         self.verbs = {
@@ -97,6 +101,12 @@ class NativeSync(Contender):
     def settle(self) -> None:
         """There is nothing to be done."""
 
+    def forget(self) -> None:
+        """Open the store anew, and read all of its pages."""
+        self._store.close()
+        self._open()
+        self.answer("whole", VERSION)
+
 
 class _Async(Awaited):
     """The asynchronous face of the store with a URL."""
@@ -105,7 +115,11 @@ class _Async(Awaited):
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self._store = self._loop.run(_opened(url))
+        self._url = url
+        self._open()
+
+    def _open(self) -> None:
+        self._store = self._loop.run(_opened(self._url))
         one = face(self._store)
 
         async def scan_page(page: int) -> list[treestore.Node]:
@@ -147,6 +161,12 @@ class NativeAsync(_Async):
 
     def settle(self) -> None:
         """There is nothing to be done."""
+
+    def forget(self) -> None:
+        """Open the store anew, and read all of its pages."""
+        self._loop.run(_closed(self._store))
+        self._open()
+        self.answer("whole", VERSION)
 
 
 class OnPostgres(_Async):
