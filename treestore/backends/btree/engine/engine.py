@@ -118,8 +118,7 @@ class Engine:
         fs = fs or OsFileSystem()
         options = options or Options()
         exists = prepare_folder(fs, folder, create_new=create_new)
-        identity = fs.identity(folder)
-        if identity in _open_folders:
+        if fs.identity(folder) in _open_folders:
             raise Locked(f"{folder} is in use by this process (pid {os.getpid()}): it is open already")
         lock = fs.lock(os.path.join(folder, LOCK), f"pid {os.getpid()} on {socket.gethostname()}\n")
         try:
@@ -134,7 +133,7 @@ class Engine:
         except BaseException:
             lock.close()
             raise
-        _open_folders.add(identity)
+        _open_folders.add(engine._identity)
         if recovered.replayed:
             _log.info("%s: replayed %d groups", folder, recovered.replayed)
         return engine
@@ -281,6 +280,11 @@ class Engine:
         """Whether changed nodes or the log have grown so far that a checkpoint should run."""
         grown = self._log.bytes_written - self._log_mark
         return self.dirty > self.options.dirty_bytes or grown > self.options.log_bytes
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, here or because it was opened by another process before a fork."""
+        return self._closed is not None
 
     @property
     def writable(self) -> bool:

@@ -1,0 +1,534 @@
+"""One user at a time, and the right files: locks that are deleted, folders that are moved or replaced, forks, many threads."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import treestore
+from tests.engine.ondisk import OPTIONS, ROOT, run_python, small_disk
+from tests.engine.workload import Group, History, contents, groups, key, problems
+from treestore import Closed, Locked, Settings
+from treestore.backends.btree.engine.engine import Engine
+from treestore.backends.btree.engine.recovery import recover
+from treestore.errors import Unavailable
+
+SETTINGS = Settings(cache_size_mb=2, wal_file_size_mb=1, checkpoint_interval_seconds=0.2)
+
+_OPEN = """
+    import sys
+    from treestore.backends.btree.engine.engine import Engine
+    from treestore.errors import Locked
+    for folder in sys.argv[1:]:
+        try:
+            Engine.open(folder).close()
+            print("opened")
+        except Locked as error:
+            print(error)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(tmp_path / "store")
+
+
+@pytest.fixture
+def engine(folder: str) -> Iterator[Engine]:
+    engine = Engine.open(folder, OPTIONS)
+    yield engine
+    engine.close()
+
+
+def refused(*folders: str) -> None:
+    """Neither this process nor another one can open the store by these names."""
+    for folder in folders:
+        with pytest.raises(Locked):
+            Engine.open(folder)
+    said = run_python(_OPEN, *folders).stdout.splitlines()
+    assert len(said) == len(folders)
+    assert all(" is in use by " in line for line in said), said
+
+
+def rotated(engine: Engine, history: History, seed: int = 1) -> None:
+    """Work that begins, retires and recycles log files, writes checkpoints and makes a new data file."""
+    choose = random.Random(seed)
+    first = engine._log.number
+    while engine._log.number < first + 6:
+        puts = {(1 + n % 3, key(choose.randrange(90))): choose.randbytes(6000) for n in range(12)}
+        history.sent(engine, Group({**puts}))
+        if engine.checkpoint_due():
+            engine.checkpoint()
+            engine.tidy()
+    engine.compact()
+
+
+def holds(folder: str, history: History) -> None:
+    """The store, opened anew, is sound and holds what was sent."""
+    engine = Engine.open(folder, OPTIONS, create_new=False)
+    assert contents(engine.state) == history.models[-1]
+    assert problems(engine) == []
+    engine.close()
+
+
+# --- the lock ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_is_refused_by_any_spelling_of_its_name(engine: Engine, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = os.path.dirname(folder)
+    os.mkdir(parent + "/beside")
+    os.symlink(parent, parent + "/beside/up")
+    refused(folder + "/", parent + "/./store", parent + "/beside/../store", parent + "/beside/up/store")
+    monkeypatch.chdir(parent + "/beside")
+    with pytest.raises(Locked):
+        Engine.open("../store")
+
+
+def test_a_lock_file_that_is_deleted_lets_nobody_in(engine: Engine, folder: str) -> None:
+    history = History()
+    history.sent(engine, *groups(1, 3))
+    os.unlink(folder + "/LOCK")
+    refused(folder)
+    Path(folder, "LOCK").write_text("somebody else's\n")
+    refused(folder)
+    rotated(engine, history)
+    engine.close()
+    holds(folder, history)
+
+
+def test_a_lock_that_a_killed_process_left_is_nobodys(folder: str) -> None:
+    code = """
+        import sys, time
+        from treestore.backends.btree.engine.engine import Engine
+        engine = Engine.open(sys.argv[1])
+        print("open", flush=True)
+        time.sleep(60)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), folder]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(Locked, match=f"pid {holder.pid} on "):
+            Engine.open(folder)
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    assert f"pid {holder.pid} on " in Path(folder, "LOCK").read_text()
+    engine = Engine.open(folder)
+    assert f"pid {os.getpid()} on " in Path(folder, "LOCK").read_text()
+    with pytest.raises(Locked, match=f"pid {os.getpid()}"):
+        Engine.open(folder)
+    engine.close()
+
+
+def test_opening_at_once_from_many_threads_lets_one_in(folder: str) -> None:
+    for _ in range(10):
+        opened: list[Engine] = []
+        refusals: list[Locked] = []
+        start = threading.Barrier(8)
+
+        def open_it(
+            opened: list[Engine] = opened, refusals: list[Locked] = refusals, start: threading.Barrier = start
+        ) -> None:
+            start.wait()
+            try:
+                opened.append(Engine.open(folder))
+            except Locked as error:
+                refusals.append(error)
+
+        threads = [threading.Thread(target=open_it) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(opened), len(refusals)) == (1, 7)
+        opened[0].close()
+
+
+# --- folders that move ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_renamed_while_open_stays_whole_and_locked(engine: Engine, folder: str) -> None:
+    history = History()
+    history.sent(engine, *groups(2, 5))
+    os.rename(folder, folder + "-moved")
+    refused(folder + "-moved")
+    rotated(engine, history)
+    engine.close()
+    assert not os.path.exists(folder)
+    holds(folder + "-moved", history)
+
+
+def test_a_new_store_where_an_open_one_was_shares_nothing_with_it(engine: Engine, folder: str) -> None:
+    """By their paths both stores' files are the same."""
+    first, second = History(), History()
+    first.sent(engine, *groups(3, 5))
+    os.rename(folder, folder + "-moved")
+    other = Engine.open(folder, OPTIONS)
+    for seed in (1, 2):
+        rotated(engine, first, seed)
+        rotated(other, second, seed + 7)
+        for one, place in ((engine, folder + "-moved"), (other, folder)):
+            assert one.figures()["log_files"] == len(list(Path(place, "wal").glob("*.log")))
+    refused(folder, folder + "-moved")
+    engine.close()
+    refused(folder)
+    other.close()
+    holds(folder + "-moved", first)
+    holds(folder, second)
+
+
+def test_a_link_that_is_led_elsewhere_while_open_leads_nothing_astray(tmp_path: Path) -> None:
+    first, second = History(), History()
+    link = tmp_path / "link"
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    link.symlink_to("one")
+    engine = Engine.open(str(link), OPTIONS)
+    link.unlink()
+    link.symlink_to("other")
+    other = Engine.open(str(link), OPTIONS)
+    rotated(engine, first, 4)
+    rotated(other, second, 5)
+    refused(str(tmp_path / "one"), str(tmp_path / "other"), str(link))
+    engine.close()
+    other.close()
+    holds(str(tmp_path / "one"), first)
+    holds(str(tmp_path / "other"), second)
+
+
+def test_a_relative_name_means_the_same_folder_after_a_change_of_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    history = History()
+    monkeypatch.chdir(tmp_path)
+    engine = Engine.open("store", OPTIONS)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    rotated(engine, history)
+    refused(str(tmp_path / "store"))
+    engine.close()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    holds(str(tmp_path / "store"), history)
+
+
+def test_a_log_folder_that_is_gone_is_no_damage(engine: Engine, folder: str) -> None:
+    """What is committed can be read still; the first write that needs a new file says what is wrong."""
+    history = History()
+    history.sent(engine, *groups(6, 3))
+    os.rename(folder + "/wal", folder + "/wal-gone")
+    error: Exception | None = None
+    while error is None:
+        [error] = history.commit(engine, [Group({(1, b"k"): b"v" * 60_000})])
+    assert isinstance(error, Unavailable)
+    assert "cannot " in str(error)
+    assert contents(engine.state) == history.models[history.acknowledged]
+    os.rename(folder + "/wal-gone", folder + "/wal")
+
+
+_READ_ONLY = """
+    import os, subprocess, sys
+    from tests.engine.ondisk import files_of, stored
+    from treestore.backends.btree.engine.engine import Engine
+    from treestore.errors import ReadOnly
+
+    place, mounted = sys.argv[1], sys.argv[2] == "mounted"
+    stored(place + "/store")
+    os.mkdir(place + "/empty")
+    if mounted:
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+    else:
+        subprocess.run(["chmod", "-R", "a=rX", place], check=True)
+    if os.getuid() == 0 and not mounted:
+        os.seteuid(65534)
+    before = files_of(place)
+    for name in ("store", "empty", "new"):
+        try:
+            Engine.open(f"{place}/{name}")
+        except ReadOnly as error:
+            print(error)
+    assert files_of(place) == before
+    if os.getuid() == 0:
+        os.seteuid(0)
+    if mounted:
+        subprocess.run(["mount", "-o", "remount,rw", place], check=True)
+    else:
+        subprocess.run(["chmod", "-R", "u=rwX", place], check=True)
+    Engine.open(place + "/store").close()
+"""
+
+
+def test_a_disk_that_is_read_only_refuses_and_is_left_alone() -> None:
+    """Mounted so; where that is not allowed, its folders and files are of a mode that refuses (for root, another user)."""
+    with tempfile.TemporaryDirectory(prefix="treestore-test-") as path:
+        os.chmod(path, 0o755)
+        disk = small_disk("tmpfs", Path(path), 20)
+        said = run_python(_READ_ONLY, path, "mounted" if disk else "refusing", on=disk or ())
+        assert len(said.stdout.splitlines()) == 3
+
+
+# --- forks ---------------------------------------------------------------------------------------------------------------
+
+
+def forked(in_child: Callable[[], int]) -> int:
+    """The exit status of a child that does this and no more; negative if it hung."""
+    child = os.fork()
+    if child == 0:
+        status = 99
+        try:
+            signal.alarm(20)
+            status = in_child()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def nodes(name: str, count: int = 3) -> list[dict[str, Any]]:
+    return [{"node_id": str(n), "title": f"{name} {n}", "text": f"{name} {n} " * 20} for n in range(count)]
+
+
+def refusals(store: Any, snapshot: Any) -> int:
+    """0 if every use of a store that was opened before the fork is refused as it should be."""
+    uses: list[Callable[[], object]] = [
+        lambda: store.documents.store_document("child", "1", nodes("child")),
+        lambda: store.documents.store_document("child", "2", nodes("child" * 200, 300)),
+        lambda: store.documents.get_document("p"),
+        lambda: store.documents.update_node("p", "1", title="child"),
+        lambda: snapshot.documents.get_document("p"),
+        store.snapshot,
+        store.check,
+        store.compact,
+        store.stats,
+    ]
+    for number, use in enumerate(uses, 1):
+        try:
+            use()
+        except Closed as error:
+            if "before a fork" not in str(error):
+                return 100 + number
+            continue
+        return number
+    snapshot.close()
+    store.close()
+    return 0
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_children_forked_amid_the_work_of_threads_are_refused_and_never_hang(folder: str) -> None:
+    """Whatever locks of the store a thread of the parent holds at the fork: in the child nobody ever lets go of them."""
+    store = treestore.open_sync(f"btree:///{folder}", settings=SETTINGS)
+    store.documents.store_document("p", "1", nodes("p"))
+    stop = threading.Event()
+    written = [0] * 3
+
+    def work(number: int) -> None:
+        while not stop.is_set():
+            store.documents.store_document(f"thread {number}", "1", nodes(f"{written[number] + 1}", 30))
+            written[number] += 1
+            store.stats()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        with store.snapshot() as snapshot:
+            statuses = [forked(lambda: refusals(store, snapshot)) for _ in range(20)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert statuses == [0] * 20
+    with pytest.raises(Locked):
+        Engine.open(folder)
+    store.close()
+    with treestore.open_sync(f"btree:///{folder}") as again:
+        assert again.check().problems == []
+        assert again.documents.get_document("p").nodes[0].title == "p 0"
+        for number in range(3):
+            assert again.documents.get_document(f"thread {number}").nodes[0].title == f"{written[number]} 0"
+
+
+@pytest.mark.parametrize("held", ["_closing", "_checkpointer._wake._cond", "_committer._queueing", "_engine._freelist._lock"])
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_waits_for_no_lock_that_a_thread_held_at_the_fork(folder: str, held: str) -> None:
+    store = treestore.open_sync(f"btree:///{folder}")
+    store.documents.store_document("p", "1", nodes("p"))
+    snapshot = store.snapshot()
+    lock: Any = store._driver.backend
+    for name in held.split("."):
+        lock = getattr(lock, name)
+    taken, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            taken.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+    status = forked(lambda: refusals(store, snapshot))
+    done.set()
+    thread.join()
+    assert status == 0
+    snapshot.close()
+    store.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_keeps_no_lock_of_a_store_that_was_just_being_opened(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready, ended = os.pipe(), os.pipe()
+    children: list[int] = []
+
+    def forking(*arguments: Any) -> Any:
+        child = os.fork()
+        if child == 0:
+            os.close(ended[1])
+            os.write(ready[1], b"x")
+            os.read(ended[0], 1)
+            os._exit(0)
+        children.append(child)
+        return recover(*arguments)
+
+    monkeypatch.setattr("treestore.backends.btree.engine.engine.recover", forking)
+    Engine.open(folder).close()
+    monkeypatch.undo()
+    os.read(ready[0], 1)
+    try:
+        Engine.open(folder).close()  # the child lives still
+    finally:
+        os.close(ended[1])
+        for child in children:
+            os.waitpid(child, 0)
+        for descriptor in (*ready, ended[0]):
+            os.close(descriptor)
+
+
+_CHILD = """
+    import gc, os, sys, warnings
+    import treestore
+    from tests.engine.ondisk import run_python
+    warnings.simplefilter("ignore", DeprecationWarning)
+    OTHER = '''
+        import sys, treestore
+        try:
+            treestore.open_sync(sys.argv[1])
+        except treestore.Locked as error:
+            print(error)
+    '''
+    url, end = "btree:///" + sys.argv[1], sys.argv[2]
+    store = treestore.open_sync(url)
+    store.documents.store_document("p", "1", [{"node_id": "1", "title": "before"}])
+    child = os.fork()
+    if child == 0:
+        if end == "at once":
+            os._exit(0)
+        if end == "closing":
+            store.close()
+        if end == "letting go":
+            del store
+            gc.collect()
+        sys.exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert f"in use by pid {os.getpid()}" in run_python(OTHER, url).stdout
+    store.documents.store_document("p", "1", [{"node_id": "1", "title": "after"}])
+    store.close()
+    with treestore.open_sync(url) as again:
+        assert again.documents.get_node("p", "1").title == "after"
+        assert again.check().ok
+"""
+
+
+@pytest.mark.parametrize("end", ["at once", "orderly", "closing", "letting go"])
+def test_however_a_child_ends_the_parent_keeps_the_lock_and_goes_on(folder: str, end: str) -> None:
+    run_python(_CHILD, folder, end)
+
+
+# --- many threads --------------------------------------------------------------------------------------------------------
+
+
+def test_sixty_four_threads_on_one_store_until_it_is_closed(folder: str) -> None:
+    """They write, amend, delete, read, search and take snapshots; the store is compacted, checked and closed meanwhile."""
+    store = treestore.open_sync(f"btree:///{folder}", settings=SETTINGS)
+    acknowledged: dict[str, str | None] = {}
+    raised: list[BaseException] = []
+    answers = [0] * 64
+
+    def write(number: int, choose: random.Random) -> None:
+        policy = f"p{number}"
+        kept = f"{answers[number]}"
+        if acknowledged.get(policy) and choose.random() < 0.1:
+            store.documents.delete_document(policy)
+            acknowledged[policy] = None
+            return
+        size = 300 if number == 0 and choose.random() < 0.2 else choose.choice((1, 3, 20))
+        text = kept * 1500 if size == 300 else kept
+        tree = [{"node_id": str(n), "title": kept, "text": text} for n in range(size)]
+        store.documents.store_document(policy, "1", tree)
+        acknowledged[policy] = kept
+        if choose.random() < 0.3:
+            acknowledged.pop(policy)
+            store.documents.update_node(policy, "0", title=kept + " amended")
+            acknowledged[policy] = kept + " amended"
+
+    def read(choose: random.Random) -> None:
+        policy = f"p{choose.randrange(32)}"
+        with store.snapshot() as snapshot:
+            try:
+                first = snapshot.documents.get_document(policy)
+                assert len({node.text for node in first.nodes}) == 1, "whole"
+                assert snapshot.documents.get_document(policy) == first
+            except treestore.NotFound:
+                pass
+        store.documents.search_documents(f"{choose.randrange(9)}", 3)
+
+    def work(number: int) -> None:
+        choose = random.Random(number)
+        try:
+            while True:
+                if number < 32:
+                    write(number, choose)
+                else:
+                    read(choose)
+                answers[number] += 1
+                time.sleep(choose.random() * 0.05)
+        except Closed:
+            pass
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(64)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        time.sleep(0.3)
+        assert store.check().problems == []
+        store.compact()
+    closers = [threading.Thread(target=store.close) for _ in range(3)]
+    for thread in closers:
+        thread.start()
+    for thread in closers + threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert raised == []
+    assert all(answers), "every thread came to its turn"
+    with treestore.open_sync(f"btree:///{folder}") as again:
+        assert again.check().problems == []
+        for policy, title in acknowledged.items():
+            try:
+                found: str | None = again.documents.get_document(policy).nodes[0].title
+            except treestore.NotFound:
+                found = None
+            assert found == title, policy
