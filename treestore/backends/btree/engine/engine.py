@@ -309,20 +309,26 @@ class Engine:
                 yield from self._run(checkpoint)
 
     @contextlib.contextmanager
-    def _whole(self) -> Iterator[None]:
-        """What must not be left half-way: an interrupt in it (Ctrl-C) stops writes until the store is opened again."""
+    def _whole(self, undone: type[TreestoreError] | tuple[()] = ()) -> Iterator[None]:
+        """What must not be left half-way: an interrupt in it (Ctrl-C) stops writes until the store is opened again. Errors
+        that are ``undone`` have left nothing so."""
         try:
             yield
         except BaseException as error:
-            self._poisoned(error)
+            if not isinstance(error, undone):
+                self._poisoned(error)
             raise
 
     def _planned(self) -> Checkpoint | None:
         if self.state.lsn == self._meta.lsn:
             return None
-        with self._whole():
-            self._log_mark = self._log.bytes_written
-            self._checkpoint = Checkpoint(self.state, self._freelist, self._chain, self.dirty)
+        try:
+            with self._whole(undone=DiskFull):
+                self._checkpoint = Checkpoint(self.state, self._freelist, self._chain, self.dirty)
+        except DiskFull as error:
+            self._stuck = str(error)
+            raise
+        self._log_mark = self._log.bytes_written
         return self._checkpoint
 
     def _run(self, checkpoint: Checkpoint) -> Iterator[None]:

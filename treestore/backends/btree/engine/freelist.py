@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from treestore.backends.btree.engine.format import MAX_PAGE
 from treestore.errors import DiskFull
@@ -86,7 +86,7 @@ class FreeList:
                     return start
             page = self.page_count
             if page + count > MAX_PAGE:
-                raise DiskFull(f"the store has reached its greatest size, {MAX_PAGE} pages")
+                raise DiskFull(f"the store has reached its greatest size, {MAX_PAGE} pages; a backup of it is smaller")
             self.page_count += count
             return page
 
@@ -131,12 +131,12 @@ class FreeList:
                 self.page_count = end
             self._runs = without(self._runs, runs)
 
-    def at_checkpoint(self) -> tuple[list[Run], int]:
-        """What will be free once a checkpoint of the present moment is durable and all readers are gone, in order, and the
-        number of pages then."""
+    def at_checkpoint(self, given_up: Sequence[Run] = ()) -> tuple[list[Run], int]:
+        """What will be free once a checkpoint of the present moment, which gives these pages up, is durable and all readers
+        are gone, in order, and the number of pages then."""
         with self._lock:
             waiting = [run for _, runs in self._pending + self._released for run in runs]
-            return coalesce([*self._runs, *waiting, *self._staged.items()]), self.page_count
+            return coalesce([*self._runs, *waiting, *given_up, *self._staged.items()]), self.page_count
 
     def checkpointed(self, epoch: int, oldest_reader: int | None) -> None:
         """A checkpoint that includes the commit ``epoch`` is durable: what was given up until then may become free."""
