@@ -1,5 +1,5 @@
-"""A machine that does anything to the engine, in any order, with many snapshots open at once, each compared in full with its own
-copy of what the store held then; and after every step every page is accounted for.
+"""A machine that does anything to the engine, in any order, with many snapshots open at once, each compared in full with its
+own copy of what the store held then; and after every step every page is accounted for.
 
 ``TREESTORE_TEST_EXAMPLES`` runs it for longer, so many examples of 200 steps:
 
