@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -75,7 +76,7 @@ def main() -> int:
         print(f"the store as the last kill left it: {folder / 'left'}")
         print(f"to try again: scripts/kill_loop.py --first-seed {first} --kills {asked.kills} (the moments differ a little)")
         return 1
-    subprocess.run(["rm", "-rf", str(folder)], check=True)
+    shutil.rmtree(folder)
     return 0
 
 

@@ -112,11 +112,14 @@ def next_write(choose: random.Random, policy: str, before: Versions, bulk: bool)
 
 
 class Writer:
-    """Writes to its own policies, beginning with what they hold, and says so to ``tell``, until an error that is not one of
-    ``goes_on``. It knows nothing of the outcome of a write that it was not told of: then it stops."""
+    """Writes to its own policies in ``store``, beginning with what they hold, and says so to ``tell``, until an error that is
+    not one of ``goes_on``. After a write that was refused it looks whether the policy is as it was."""
 
-    def __init__(self, name: str, seed: int, held: dict[str, Versions], tell: Callable[[str], None], goes_on: Any) -> None:
+    def __init__(
+        self, name: str, seed: int, store: SyncTreeStore, held: dict[str, Versions], tell: Callable[[str], None], goes_on: Any
+    ) -> None:
         self.name = name
+        self._store = store
         self._choose = random.Random(f"{seed} {name}")
         self._held = {policy: held.get(policy, {}) for policy in policies_of(name)}
         self._tell = tell
@@ -135,6 +138,8 @@ class Writer:
             self._tell(f"ok\t{self.name}\t")
         else:
             self._tell(f"no\t{self.name}\t{type(error).__name__} {error}")
+            if isinstance(error, self._goes_on) and not holds(self._store, write.policy, self._held[write.policy]):
+                self._tell(f"wrong\t{self.name}\t{write} was refused and changed something")
         return error is None or isinstance(error, self._goes_on)
 
     def run(self, documents: Any) -> None:
@@ -182,7 +187,7 @@ def write_until_killed(url: str, seed: int, held: dict[str, Versions], out: int,
             tell("opened\t\t")
             backend: Any = store._driver.backend
             both: SyncTreeStore = TreeStore(SyncDriver(backend, store._driver.clock))
-            made = [Writer(name, seed, held, tell, goes_on) for name in writers()]
+            made = [Writer(name, seed, both, held, tell, goes_on) for name in writers()]
             for writer in made[TASKS:]:
                 threading.Thread(target=writer.run, args=(both.documents,), daemon=True).start()
             threading.Thread(target=compact, args=(both,), daemon=True).start()
@@ -204,13 +209,15 @@ def write_until_killed(url: str, seed: int, held: dict[str, Versions], out: int,
 
 class Record:
     """What was acknowledged and what is under way. ``held`` is what each policy holds, ``trying`` the write of each writer
-    whose outcome was not told; ``counts`` counts what happened."""
+    whose outcome was not told; ``counts`` counts what happened, ``refused`` the errors that ended writes, by name; ``wrong``
+    is what the process itself found wrong."""
 
     def __init__(self) -> None:
         self.held: dict[str, Versions] = {policy: {} for name in writers() for policy in policies_of(name)}
         self.trying: dict[str, Write] = {}
         self.counts: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self.wrong: list[str] = []
         self.is_open = False
         self._cut = b""  # the beginning of a line whose end has not come yet
 
@@ -236,7 +243,9 @@ class Record:
         elif what == "no":
             if not rest.startswith("OutcomeUnknown"):
                 del self.trying[name]
-            self.refused[rest] += 1
+            self.refused[rest.partition(" ")[0]] += 1
+        elif what == "wrong":
+            self.wrong.append(rest)
         else:
             self.is_open = what == "opened"
 
