@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.engine.workload import History, groups
@@ -25,6 +27,24 @@ def run_python(code: str, *arguments: str, on: tuple[str, ...] = ()) -> subproce
     ran = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran
+
+
+def child_of(work: Callable[[], int]) -> int:
+    """A forked process that does this, ends with its answer, and is ended if it hangs."""
+    child = os.fork()
+    if child == 0:
+        status = 99
+        try:
+            signal.alarm(20)
+            status = work()
+        finally:
+            os._exit(status)
+    return child
+
+
+def forked(in_child: Callable[[], int]) -> int:
+    """The exit status of a child that does this and no more; negative if it hung."""
+    return os.waitstatus_to_exitcode(os.waitpid(child_of(in_child), 0)[1])
 
 
 _MOUNTS = {

@@ -9,11 +9,14 @@ import random
 from pathlib import Path
 
 import msgspec
+import pytest
 
 import treestore
 from tests.engine.killing import Record, Write, nodes, one_kill, policies_of
 
 KILLS = 25
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of a fork amid threads of others
 
 
 def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path: Path) -> None:

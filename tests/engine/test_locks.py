@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -18,26 +19,15 @@ from typing import Any
 import pytest
 
 import treestore
-from tests.engine.ondisk import OPTIONS, ROOT, run_python, small_disk
-from tests.engine.workload import Group, History, contents, groups, key, problems
+from tests.engine.ondisk import OPTIONS, ROOT, child_of, forked, run_python, small_disk
+from tests.engine.workload import COUNTER, Group, History, contents, groups, key, problems
 from treestore import Closed, Locked, Settings
 from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.recovery import recover
 from treestore.errors import Unavailable
 
 SETTINGS = Settings(cache_size_mb=2, wal_file_size_mb=1, checkpoint_interval_seconds=0.2)
-
-_OPEN = """
-    import sys
-    from treestore.backends.btree.engine.engine import Engine
-    from treestore.errors import Locked
-    for folder in sys.argv[1:]:
-        try:
-            Engine.open(folder).close()
-            print("opened")
-        except Locked as error:
-            print(error)
-"""
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of a fork amid threads, which is meant
 
 
 @pytest.fixture
@@ -54,12 +44,18 @@ def engine(folder: str) -> Iterator[Engine]:
 
 def refused(*folders: str) -> None:
     """Neither this process nor another one can open the store by these names."""
+
+    def let_in() -> int:
+        for number, folder in enumerate(folders, 1):
+            with contextlib.suppress(Locked):
+                Engine.open(folder).close()
+                return number
+        return 0
+
     for folder in folders:
-        with pytest.raises(Locked):
+        with pytest.raises(Locked, match=" is in use by "):
             Engine.open(folder)
-    said = run_python(_OPEN, *folders).stdout.splitlines()
-    assert len(said) == len(folders)
-    assert all(" is in use by " in line for line in said), said
+    assert forked(let_in) == 0
 
 
 def rotated(engine: Engine, history: History, seed: int = 1) -> None:
@@ -155,6 +151,45 @@ def test_opening_at_once_from_many_threads_lets_one_in(folder: str) -> None:
             thread.join()
         assert (len(opened), len(refusals)) == (1, 7)
         opened[0].close()
+
+
+def test_processes_take_turns_also_where_somebody_deletes_the_lock(folder: str) -> None:
+    """Each reads a number, adds one and writes it, fifteen times; two at once would lose a turn, or damage the store."""
+
+    def turns() -> int:
+        done = 0
+        while done < 15:
+            try:
+                engine = Engine.open(folder, OPTIONS)
+            except Locked:
+                time.sleep(0.001)
+                continue
+            [error] = History().commit(engine, [Group({(2, key(os.getpid() * 100 + done)): b"x" * 3000})])  # counts them
+            if error is not None:
+                return 1
+            if done % 3:
+                engine._let_go("crash")
+            else:
+                engine.close()
+            done += 1
+        return 0
+
+    def deletes() -> int:
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(folder + "/LOCK")
+            time.sleep(0.002)
+
+    children = [child_of(work) for work in (turns, turns, turns, turns, deletes)]
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children[:4]]
+    os.kill(children[4], signal.SIGKILL)
+    os.waitpid(children[4], 0)
+    assert statuses == [0] * 4
+    engine = Engine.open(folder, OPTIONS)
+    assert int.from_bytes(engine.state.get(*COUNTER) or b"", "big") == engine.state.lsn == 60
+    assert engine.state.count(2) == 60
+    assert problems(engine) == []
+    engine.close()
 
 
 # --- folders that move ---------------------------------------------------------------------------------------------------
@@ -282,19 +317,6 @@ def test_a_disk_that_is_read_only_refuses_and_is_left_alone() -> None:
 # --- forks ---------------------------------------------------------------------------------------------------------------
 
 
-def forked(in_child: Callable[[], int]) -> int:
-    """The exit status of a child that does this and no more; negative if it hung."""
-    child = os.fork()
-    if child == 0:
-        status = 99
-        try:
-            signal.alarm(20)
-            status = in_child()
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def nodes(name: str, count: int = 3) -> list[dict[str, Any]]:
     return [{"node_id": str(n), "title": f"{name} {n}", "text": f"{name} {n} " * 20} for n in range(count)]
 
@@ -325,7 +347,6 @@ def refusals(store: Any, snapshot: Any) -> int:
     return 0
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_children_forked_amid_the_work_of_threads_are_refused_and_never_hang(folder: str) -> None:
     """Whatever locks of the store a thread of the parent holds at the fork: in the child nobody ever lets go of them."""
     store = treestore.open_sync(f"btree:///{folder}", settings=SETTINGS)
@@ -361,7 +382,6 @@ def test_children_forked_amid_the_work_of_threads_are_refused_and_never_hang(fol
 
 
 @pytest.mark.parametrize("held", ["_closing", "_checkpointer._wake._cond", "_committer._queueing", "_engine._freelist._lock"])
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_child_waits_for_no_lock_that_a_thread_held_at_the_fork(folder: str, held: str) -> None:
     store = treestore.open_sync(f"btree:///{folder}")
     store.documents.store_document("p", "1", nodes("p"))
@@ -387,7 +407,6 @@ def test_a_child_waits_for_no_lock_that_a_thread_held_at_the_fork(folder: str, h
     store.close()
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_child_keeps_no_lock_of_a_store_that_was_just_being_opened(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ready, ended = os.pipe(), os.pipe()
     children: list[int] = []
@@ -419,15 +438,16 @@ def test_a_child_keeps_no_lock_of_a_store_that_was_just_being_opened(folder: str
 _CHILD = """
     import gc, os, sys, warnings
     import treestore
-    from tests.engine.ondisk import run_python
+    from tests.engine.ondisk import forked
     warnings.simplefilter("ignore", DeprecationWarning)
-    OTHER = '''
-        import sys, treestore
+
+    def another():
         try:
-            treestore.open_sync(sys.argv[1])
+            treestore.open_sync(url)
         except treestore.Locked as error:
-            print(error)
-    '''
+            return 0 if f"in use by pid {os.getppid()}" in str(error) else 2
+        return 1
+
     url, end = "btree:///" + sys.argv[1], sys.argv[2]
     store = treestore.open_sync(url)
     store.documents.store_document("p", "1", [{"node_id": "1", "title": "before"}])
@@ -442,7 +462,7 @@ _CHILD = """
             gc.collect()
         sys.exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert f"in use by pid {os.getpid()}" in run_python(OTHER, url).stdout
+    assert forked(another) == 0
     store.documents.store_document("p", "1", [{"node_id": "1", "title": "after"}])
     store.close()
     with treestore.open_sync(url) as again:
