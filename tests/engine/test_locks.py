@@ -23,7 +23,6 @@ from treestore import Locked
 from treestore.backends.btree.engine.engine import Engine
 from treestore.errors import Unavailable
 
-SETTINGS = Settings(cache_size_mb=2, wal_file_size_mb=1, checkpoint_interval_seconds=0.2)
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of a fork amid threads, which is meant
 
 
