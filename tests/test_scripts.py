@@ -187,6 +187,15 @@ def test_a_python_that_was_named_is_not_passed_over(tools: Path) -> None:
     assert "is 3.10" in ran.stderr
 
 
+def test_a_short_kill_loop(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "kill_loop.py"), "--kills", "3", "--first-seed", "1", "--folder"]
+    ran = subprocess.run([*command, str(tmp_path)], cwd="/", capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("3 kills in ")
+    assert "\n0 failures; seeds 1 to 3\n" in ran.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- the environment that they make --------------------------------------------------------------------------------------
 
 

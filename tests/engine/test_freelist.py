@@ -150,3 +150,37 @@ def test_many_random_steps_keep_account_of_every_page() -> None:
             assert pages_of(free) | used == set(range(1, page_count))
             assert not pages_of(free) & used
             assert freelist.free_pages + freelist.pending_pages + len(pages_of(staged)) == len(pages_of(free))
+
+
+def test_a_long_run_is_found_behind_any_number_of_short_ones() -> None:
+    holes = [(page, 1 + page % 8 // 4) for page in range(1000, 9000, 4)]
+    freelist = FreeList([(5, 40), (100, 60), *holes], 9001)
+    assert freelist.allocate(30) == 5, "of those that are long enough the shortest"
+    assert freelist.allocate(60) == 100
+    assert freelist.allocate(2) in pages_of(holes)
+    assert freelist.allocate(10) == 35
+    assert freelist.allocate(3) == 9001
+    assert freelist.page_count == 9004
+
+
+@pytest.mark.parametrize("single", [0.5, 0.9, 0.98])
+@pytest.mark.parametrize("sizes", [(2, 3), (2, 50), (30, 40), (33, 60), (2, 3, 5, 9, 17, 33)])
+def test_a_store_of_constant_size_takes_at_most_twice_its_pages(single: float, sizes: tuple[int, ...]) -> None:
+    """Pages and runs come and go at random for ever; a third of the time a reader holds back what was given up."""
+    choose = random.Random(1)
+    freelist = FreeList([], 1)
+    live: list[Run] = []
+    used = most_used = 0
+    for epoch in range(400):
+        for _ in range(60):
+            count = 1 if choose.random() < single else choose.choice(sizes)
+            live.append((freelist.allocate(count), count))
+            used += count
+            while used > 4000:
+                at = choose.randrange(len(live))
+                live[at], live[-1] = live[-1], live[at]
+                used -= live[-1][1]
+                freelist.give_up(epoch, [live.pop()])
+        most_used = max(most_used, freelist.page_count - freelist.free_pages)
+        freelist.checkpointed(epoch, None if epoch % 9 < 6 else epoch - epoch % 9)
+    assert freelist.page_count < 2 * most_used

@@ -11,9 +11,18 @@ from hypothesis import strategies as st
 
 from treestore.backends.btree.engine import keycode
 
-MOMENTS = st.datetimes(timezones=st.just(UTC))
-ODD_TEXTS = st.sampled_from(["", "\0", "a\0", "a\0\xff", "\U0010ffff"])
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | ODD_TEXTS
+ODD_MOMENTS = [
+    datetime.min.replace(tzinfo=UTC),
+    datetime.max.replace(tzinfo=UTC),
+    datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(1970, 1, 1, tzinfo=UTC),
+    datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+]
+MOMENTS = st.datetimes(timezones=st.just(UTC)) | st.sampled_from(ODD_MOMENTS)
+ODD_TEXTS = st.sampled_from(["", "\0", "\0\0", "a", "a\0", "a\0\0", "a\0\xff", "\x7f", "\x80", "\xff", "\u07ff", "\u0800"])
+EDGES = st.sampled_from(["\ud7ff", "\ue000", "\uffff", "\U00010000", "\U0001f600", "\U0010ffff"])
+ALIKE = st.sampled_from(["é", "e\u0301", "\u212b", "\u00c5", "A\u030a"])  # composed and decomposed: other texts
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | ODD_TEXTS | EDGES | ALIKE
 ODD_NUMBERS = st.sampled_from([0, 1, -1, 255, 256, -255, -256, 2**31, 2**32, 2**63, -(2**63)])
 NUMBERS = st.integers(-(2**64) + 1, 2**64 - 1) | ODD_NUMBERS
 ELEMENTS = st.none() | st.booleans() | NUMBERS | TEXTS | st.binary(max_size=12) | MOMENTS
@@ -34,6 +43,9 @@ def rank(element: Any) -> tuple[int, Any]:
 @example((-1,), (0,))
 @example((-256,), (-255,))
 @example((2**64 - 1,), (2**63,))
+@example(("\uffff",), ("\U00010000",))  # in UTF-16 the other way round
+@example(("e\u0301",), ("é",))  # the same to the eye
+@example((datetime.min.replace(tzinfo=UTC),), (datetime(1969, 12, 31, tzinfo=UTC),))
 def test_the_order_of_bytes_is_the_order_of_tuples(one: tuple[Any, ...], two: tuple[Any, ...]) -> None:
     first, second = [rank(e) for e in one], [rank(e) for e in two]
     assert (keycode.encode(one) < keycode.encode(two)) == (first < second)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.engine.ondisk import files_of, run_python, stored
+from tests.engine.ondisk import files_of, run_python, small_disk, stored
 from treestore.backends.btree.engine.engine import Engine
 from treestore.errors import Corrupted, NotAStore
 
@@ -78,66 +77,84 @@ def test_a_store_that_can_not_be_written_to_is_read_only(open_to_all: str) -> No
         os.chmod(path, 0o755)
 
 
-_FILL = """
+_LIMIT = 6  # megabytes that a file may have, where no disk can be mounted
+
+_FULL = """
     import os, resource, sys
-    from treestore.errors import DiskFull
     import treestore
+    from treestore import DiskFull, OutcomeUnknown
+    from tests.engine.killing import BULK, SETTINGS, Record, heard, killed, nodes, started
 
-    url, ballast, limit = "btree:///" + sys.argv[1] + "/store", sys.argv[1] + "/ballast", int(sys.argv[2])
-    text = "words " * 15_000
+    place, limit = sys.argv[1], int(sys.argv[2]) << 20
+    url, ballast = f"btree:///{place}/store", f"{place}/ballast"
+    ENDLESS = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
-    def nodes(n):
-        return [{"node_id": str(i), "title": f"{n}", "text": f"{n} {i} {text}"} for i in range(1 + 60 * (n % 4 == 3))]
+    def limited():
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
-    store = treestore.open_sync(url)
+    def full(record, seed):
+        child, pipe = started(url, seed, record, limited, goes_on=DiskFull)
+        before = record.refused.total()
+        heard(pipe, record, 60, lambda: record.refused.total() > before + 60)
+        assert record.refused.total() > before + 60, "the disk never filled"
+        heard(pipe, record, 0.2)
+        return child, pipe
+
+    def looked_at(record):
+        # With the disk as full as it was left: reads, a check, and a write that is refused or done.
+        limited()
+        with treestore.open_sync(url, settings=SETTINGS) as store:
+            wrong = record.verify(store)
+            assert wrong == [], wrong
+            try:
+                store.documents.store_document("another", "1", nodes("another", 1, BULK), searchable=False)
+            except DiskFull as error:
+                record.counts["refused after reopening"] += 1
+            wrong = record.verify(store)
+            assert wrong == [], wrong
+        resource.setrlimit(resource.RLIMIT_FSIZE, ENDLESS)
+
+    record = Record()
+    if not limit:
+        free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+        with open(ballast, "wb") as file:
+            file.write(bytes(free - (12 << 20)))
+    for seed in range(2):
+        killed(*full(record, seed), record)
+        looked_at(record)
+    child, pipe = full(record, 2)
     if limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    stored, refused = 0, 0
-    while refused < 5:
-        try:
-            store.documents.store_document(f"p{stored}", "1", nodes(stored))
-            stored += 1
-        except DiskFull as error:
-            refused += 1
-        assert stored < 1000, "the disk never filled"
-        for n in range(stored):
-            assert len(store.documents.get_document(f"p{n}").nodes) == len(nodes(n))
-    assert stored > 3, "some documents fit"
-    if limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        resource.prlimit(child, resource.RLIMIT_FSIZE, ENDLESS)
     else:
         os.unlink(ballast)
-    store.documents.store_document("later", "1", nodes(0))
-    assert store.check().ok
-    store.close()
-    with treestore.open_sync(url) as store:
-        assert store.check().ok
-        assert len(store.documents.list_documents()) == stored + 1
-        for n in range(stored):
-            assert store.documents.get_document(f"p{n}").nodes[-1].text == nodes(n)[-1]["text"]
+    acknowledged, bulk = record.counts["acknowledged"], record.counts["acknowledged: bulk store"]
+    def goes_on():
+        return record.counts["acknowledged"] > acknowledged + 100 and record.counts["acknowledged: bulk store"] > bulk + 2
+    heard(pipe, record, 60, goes_on)
+    assert goes_on(), "there is room, and nothing is written"
+    killed(child, pipe, record)
+    for _ in range(2):
+        with treestore.open_sync(url, settings=SETTINGS) as store:
+            wrong = record.verify(store)
+            assert wrong == [], wrong
+    assert record.wrong == []
+    assert set(record.refused) <= {"DiskFull"}, record.refused
+    print(dict(record.counts), dict(record.refused))
 """
 
 
-def _mounted(path: str) -> bool:
-    """Whether a disk of 40 MB could be mounted there: root can, where it is allowed to."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", path]
-    try:
-        return os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
-def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
-    """A small file system, or where none can be mounted a limit on the size of files, which fails writes in the same way."""
-    mounted = _mounted(str(tmp_path))
-    try:
-        if mounted:
-            (tmp_path / "ballast").write_bytes(bytes(20 << 20))
-        run_python(_FILL, str(tmp_path), "0" if mounted else str(12 << 20))
-    finally:
-        if mounted:
-            subprocess.run(["umount", str(tmp_path)], check=True)
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_a_disk_that_is_really_full(tmp_path: Path, kind: str) -> None:
+    """Under a process that writes from tasks and threads. What is refused is DiskFull; reads go on, nothing acknowledged is
+    lost, by kills neither, and where there is room again writes go on. Where this user may not mount such a disk there is a
+    limit on the size of each file."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    disk = small_disk(kind, place, 80)
+    said = run_python(_FULL, str(place), "0" if disk else str(_LIMIT), on=disk or ()).stdout
+    print(kind if disk else "no disk could be mounted: a limit on files", said)
 
 
 def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
-    run_python(_FILL, str(tmp_path), str(9 << 20))
+    run_python(_FULL, str(tmp_path), str(_LIMIT + 1))

@@ -367,6 +367,8 @@ class BtreeBackend(_Reader):
 
     def close_now(self) -> None:
         """Wait for what is under way, run a last checkpoint and let go of the files. May be called again."""
+        if self._engine.closed:  # also in a forked child, where nobody lets go of what the parent's threads held
+            return
         with self._closing:
             if self._closed:
                 return

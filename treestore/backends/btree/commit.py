@@ -63,6 +63,7 @@ class Committer:
 
     def commit(self, prepare: Prepare) -> None:
         """Commit one group; returns when it is durable. Raises what ``prepare`` raised or the engine's errors."""
+        self._engine.ready()  # before any lock: in a forked child some may be held for ever
         job = Job(prepare)
         with self._queueing:
             self._queue.append(job)
@@ -92,6 +93,7 @@ class Committer:
 
     async def commit_async(self, prepare: Prepare) -> None:
         """As :meth:`commit`. If the caller is cancelled meanwhile, the group is committed all the same."""
+        self._engine.ready()
         loop = asyncio.get_running_loop()
         job = _AsyncJob(prepare, loop)
         with self._queueing:

@@ -117,6 +117,12 @@ def free_texts(view: Overlay, head: Head, runs: Sequence[TextRun], kept: Sequenc
             view.delete_range(TEXTS, two_numbers(head.number, start), two_numbers(head.number, end))
 
 
+def _check_text_numbers(version: Version, following: int) -> None:
+    """Raise Unavailable where the next text number would have no bytes: runs of numbers end with it."""
+    if following > MAX_NUMBER:
+        raise Unavailable(f"policy {version.policy_id!r} has given out all its text numbers; store it anew, under another id")
+
+
 class KnownTexts:
     """The texts of an earlier version, by hash and by number."""
 
@@ -215,8 +221,7 @@ class NewContent:
             first, start, length = index, number, 1
         if length:
             runs.append(TextRun(first, start, length))
-        if self._next_text > MAX_NUMBER:
-            raise Unavailable(f"policy {self.version.policy_id!r} has given out all its text numbers; store it anew")
+        _check_text_numbers(self.version, self._next_text)
         self.layout = msgspec.structs.replace(self.layout, texts=tuple(runs))
 
     def families(self) -> Iterator[tuple[int, Iterator[Entry]]]:
@@ -307,6 +312,7 @@ def _amend_text(
     own = sum(run.number <= number < run.number + run.length for run in layout.texts)
     if own > 1 or any(run.number <= number < run.number + run.length for run in others):
         number = head.next_text
+        _check_text_numbers(version, number + 1)
         head = msgspec.structs.replace(head, next_text=number + 1)
         layout = layout.with_text(index, number)
     if text == NO_TEXT:

@@ -87,8 +87,8 @@ def remember(view: Overlay, group_id: bytes) -> bool:
         return False
     now = int(time.time())
     if not 0 <= now - began < GROUP_IDS_KEPT_SECONDS:  # also where the clock went back
-        view.delete_range(GROUPS, b"", number_key(generation))
-        generation += 1
+        view.delete_range(GROUPS, b"", number_key(generation) if generation < MAX_NUMBER else None)
+        generation = generation + 1 if generation < MAX_NUMBER else 1
         view.put(COUNTERS, GENERATION, generation.to_bytes(8, "big") + max(now, 0).to_bytes(8, "big"))
     view.put(GROUPS, number_key(generation, group_id), b"")
     return True

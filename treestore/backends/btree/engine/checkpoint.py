@@ -15,6 +15,7 @@ from treestore.backends.btree.engine.format import (
     RUNS_PER_PAGE,
     Meta,
     Overflow,
+    Value,
     encode_freelist,
     encode_overflow,
 )
@@ -22,6 +23,7 @@ from treestore.backends.btree.engine.freelist import FreeList, Run
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.node import Branch, Child, Leaf, Node
 from treestore.backends.btree.engine.pager import PageWriter
+from treestore.errors import DiskFull
 
 _STEP = 16  # pages encoded between two pauses: about a millisecond
 
@@ -31,37 +33,51 @@ class Checkpoint:
     ``free`` the runs that will be free and ``page_count`` the size of the store, once it is durable."""
 
     def __init__(self, state: State, freelist: FreeList, old_chain: list[Run], dirty: int) -> None:
+        """Raises DiskFull where the store can't have as many pages; nothing is changed then."""
         self.state = state
         self.dirty = dirty
         self._nodes: list[Node] = []
         self._values: list[Overflow] = []
-        for root in state.roots.values():
-            self._plan(root.child, freelist)
-        freelist.give_up(state.epoch, old_chain)
         self.chain: list[Run] = []
-        self.free, self.page_count = freelist.at_checkpoint()
-        while missing := -(-len(self.free) // RUNS_PER_PAGE) - len(self.chain):
-            if missing < 0:  # taking the pages has used up runs: the last pages of the chain stay empty
-                break
-            self.chain += [(freelist.allocate(), 1) for _ in range(missing)]
-            self.free, self.page_count = freelist.at_checkpoint()
         self._references: dict[int, int] = {}
+        long: list[tuple[Leaf, int]] = []
+        for root in state.roots.values():
+            self._collect(root.child, long)
+        self._values = [_on_pages(leaf.values[i]) for leaf, i in long]
+        taken: list[Run] = []
 
-    def _plan(self, child: Child, freelist: FreeList) -> None:
-        """Give page numbers to new nodes, children first, and to their long values."""
+        def take(count: int = 1) -> int:
+            taken.append((freelist.allocate(count), count))
+            return taken[-1][0]
+
+        try:
+            for value in self._values:
+                value.page = take(value.pages)
+            pages = [take() for _ in self._nodes]
+            self.free, self.page_count = freelist.at_checkpoint(old_chain)
+            while missing := -(-len(self.free) // RUNS_PER_PAGE) - len(self.chain):
+                if missing < 0:  # taking the pages has used up runs: the last pages of the chain stay empty
+                    break
+                self.chain += [(take(), 1) for _ in range(missing)]
+                self.free, self.page_count = freelist.at_checkpoint(old_chain)
+        except DiskFull:
+            freelist.give_back(taken)
+            raise
+        freelist.give_up(state.epoch, old_chain)
+        for (leaf, i), value in zip(long, self._values, strict=True):
+            leaf.values[i] = value
+        for node, page in zip(self._nodes, pages, strict=True):
+            node.page = page
+
+    def _collect(self, child: Child, long: list[tuple[Leaf, int]]) -> None:
+        """Note the nodes that have no page yet, children first, and the places of their long values."""
         if isinstance(child, int) or child.page:
             return
         if isinstance(child, Branch):
             for below in child.children:
-                self._plan(below, freelist)
+                self._collect(below, long)
         else:
-            for i, value in enumerate(child.values):
-                if type(value) is bytes and len(value) > MAX_INLINE:
-                    long = Overflow(0, 0, len(value), value)
-                    long.page = freelist.allocate(long.pages)
-                    child.values[i] = long
-                    self._values.append(long)
-        child.page = freelist.allocate()
+            long += [(child, i) for i, value in enumerate(child.values) if type(value) is bytes and len(value) > MAX_INLINE]
         self._nodes.append(child)
 
     def write(self, writer: PageWriter) -> Iterator[None]:
@@ -123,3 +139,8 @@ class Checkpoint:
             pager.keep(node)
             if i % _STEP == 0:
                 yield
+
+
+def _on_pages(content: Value) -> Overflow:
+    assert type(content) is bytes
+    return Overflow(0, 0, len(content), content)

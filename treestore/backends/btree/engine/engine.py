@@ -119,8 +119,7 @@ class Engine:
         fs = fs or OsFileSystem()
         options = options or Options()
         exists = prepare_folder(fs, folder, create_new=create_new)
-        identity = fs.identity(folder)
-        if identity in _open_folders:
+        if fs.identity(folder) in _open_folders:
             raise Locked(f"{folder} is in use by this process (pid {os.getpid()}): it is open already")
         lock = fs.lock(os.path.join(folder, LOCK), f"pid {os.getpid()} on {socket.gethostname()}\n")
         try:
@@ -135,7 +134,7 @@ class Engine:
         except BaseException:
             lock.close()
             raise
-        _open_folders.add(identity)
+        _open_folders.add(engine._identity)
         if recovered.replayed:
             _log.info("%s: replayed %d groups", folder, recovered.replayed)
         return engine
@@ -284,6 +283,11 @@ class Engine:
         return self.dirty > self.options.dirty_bytes or grown > self.options.log_bytes
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed, here or because it was opened by another process before a fork."""
+        return self._closed is not None
+
+    @property
     def writable(self) -> bool:
         """Whether commits are possible."""
         return self._poison is None and self._closed is None
@@ -306,20 +310,26 @@ class Engine:
                 yield from self._run(checkpoint)
 
     @contextlib.contextmanager
-    def _whole(self) -> Iterator[None]:
-        """What must not be left half-way: an interrupt in it (Ctrl-C) stops writes until the store is opened again."""
+    def _whole(self, undone: type[TreestoreError] | tuple[()] = ()) -> Iterator[None]:
+        """What must not be left half-way: an interrupt in it (Ctrl-C) stops writes until the store is opened again. Errors
+        that are ``undone`` have left nothing so."""
         try:
             yield
         except BaseException as error:
-            self._poisoned(error)
+            if not isinstance(error, undone):
+                self._poisoned(error)
             raise
 
     def _planned(self) -> Checkpoint | None:
         if self.state.lsn == self._meta.lsn:
             return None
-        with self._whole():
-            self._log_mark = self._log.bytes_written
-            self._checkpoint = Checkpoint(self.state, self._freelist, self._chain, self.dirty)
+        try:
+            with self._whole(undone=DiskFull):
+                self._checkpoint = Checkpoint(self.state, self._freelist, self._chain, self.dirty)
+        except DiskFull as error:
+            self._stuck = str(error)
+            raise
+        self._log_mark = self._log.bytes_written
         return self._checkpoint
 
     def _run(self, checkpoint: Checkpoint) -> Iterator[None]:

@@ -16,7 +16,8 @@ import fcntl
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from treestore.errors import Closed, Corrupted, DiskFull, Locked, NotAStore, ReadOnly, TreestoreError, Unavailable
@@ -114,7 +115,8 @@ class OsFile:
         self._idle = threading.Condition()
 
     @contextlib.contextmanager
-    def _use(self, doing: str) -> Iterator[int]:
+    def use(self, doing: str = "") -> Iterator[int]:
+        """Its descriptor, which stays its own meanwhile. The system's errors are translated where it is said what is done."""
         with self._idle:
             if self._descriptor < 0:
                 raise Closed(f"{self._path} is closed")
@@ -122,6 +124,8 @@ class OsFile:
         try:
             yield self._descriptor
         except OSError as error:
+            if not doing:
+                raise
             raise _translate(error, doing, self._path) from error
         finally:
             with self._idle:
@@ -129,7 +133,7 @@ class OsFile:
                 self._idle.notify_all()
 
     def read(self, offset: int, length: int) -> bytes:
-        with self._use("read") as descriptor:
+        with self.use("read") as descriptor:
             data = os.pread(descriptor, length, offset)
             while len(data) < length:
                 more = os.pread(descriptor, length - len(data), offset + len(data))
@@ -140,14 +144,14 @@ class OsFile:
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
         view = memoryview(data)
-        with self._use("write to") as descriptor:
+        with self.use("write to") as descriptor:
             while view:
                 written = os.pwrite(descriptor, view, offset)
                 view = view[written:]
                 offset += written
 
     def reserve(self, offset: int, length: int) -> None:
-        with self._use("grow") as descriptor:
+        with self.use("grow") as descriptor:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(descriptor, offset, length)
             else:
@@ -156,14 +160,14 @@ class OsFile:
                         os.ftruncate(descriptor, offset + length)
 
     def sync(self) -> None:
-        with self._use("sync") as descriptor:
+        with self.use("sync") as descriptor:
             try:
                 _full_sync(descriptor)
             except OSError as error:
                 raise SyncFailed(f"cannot sync {self._path}: {error.strerror}") from error
 
     def size(self) -> int:
-        with self._use("read") as descriptor:
+        with self.use("read") as descriptor:
             return os.fstat(descriptor).st_size
 
     def close(self) -> None:
@@ -177,38 +181,115 @@ class OsFile:
             os.close(descriptor)
 
 
+class _Lock(OsFile):
+    """A locked file. ``home`` is its folder, held open and locked as well; closing lets go of both."""
+
+    def __init__(self, path: str, descriptor: int, home: OsFile, let_go: Callable[[], object]) -> None:
+        super().__init__(path, descriptor)
+        self._home = home
+        self._let_go = let_go
+        _locks.add(self)
+
+    def close(self) -> None:
+        self._let_go()
+        super().close()
+        self._home.close()
+
+
+_locks: weakref.WeakSet[_Lock] = weakref.WeakSet()
+
+
+def _close_after_fork() -> None:
+    """A child keeps no copy of a lock, also of one whose store was just being opened: it would outlive the parent's."""
+    for lock in list(_locks):
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_close_after_fork)
+
+
+def _taken(descriptor: int) -> bool:
+    """Whether somebody else has locked a file or folder; if nobody has, we have now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _folder_taken(descriptor: int) -> bool:
+    """As :func:`_taken`; False also where the file system locks no folders."""
+    try:
+        return _taken(descriptor)
+    except OSError:
+        return False
+
+
 class OsFileSystem:
-    """The operating system's file system. Paths are taken as given."""
+    """The operating system's file system. Paths are taken as given. As long as a file is locked, paths in its folder mean that
+    very folder, wherever it is moved and whatever takes its name; and the folder is locked with the file, so whoever deletes
+    or replaces the file lets nobody in.
+    """
+
+    def __init__(self) -> None:
+        self._homes: dict[str, OsFile] = {}  # folders of locked files by name; each change makes a new dict
+
+    @contextlib.contextmanager
+    def _at(self, path: str) -> Iterator[tuple[str, int | None]]:
+        """A path for the system, and the descriptor of the folder that it begins at (None: as any path)."""
+        for folder, home in self._homes.items():
+            if path == folder or path.startswith(folder + os.sep):
+                with home.use() as descriptor:
+                    yield path[len(folder) + 1 :] or ".", descriptor
+                return
+        yield path, None
 
     def open(self, path: str, *, create: bool = False) -> File:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         try:
-            return OsFile(path, os.open(path, flags, 0o600 if create else 0))
-        except FileNotFoundError as error:
-            raise Corrupted(f"{path} is missing") from error
+            with self._at(path) as (name, folder):
+                return OsFile(path, os.open(name, flags, 0o600 if create else 0, dir_fd=folder))
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not create:
+                raise Corrupted(f"{path} is missing") from error
             raise _translate(error, "open", path) from error
 
     def lock(self, path: str, holder: str) -> File:
-        with _translated("open", path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        folder, name = os.path.split(path)
+        with _translated("open", folder):
+            home = OsFile(folder, os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with _translated("lock", path), home.use() as at:
+                refused = _folder_taken(at)
+                try:
+                    descriptor = os.open(name, os.O_RDWR | os.O_CLOEXEC | (0 if refused else os.O_CREAT), 0o600, dir_fd=at)
+                except FileNotFoundError as error:
+                    raise Locked(f"{folder} is in use by another process") from error
+            self._homes = {**self._homes, folder: home}
+            lock = _Lock(path, descriptor, home, lambda: self._leave(home))
+        except BaseException:
+            home.close()
+            raise
+        try:
+            with _translated("lock", path):
+                if refused or _taken(descriptor):
+                    who = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+                    raise Locked(f"{folder} is in use by {who or 'another process'}")
             with contextlib.suppress(OSError):  # on a full disk it is locked all the same
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, holder.encode(), 0)
-        except BlockingIOError as error:
-            who = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise Locked(f"{os.path.dirname(path)} is in use by {who or 'another process'}") from error
-        except OSError as error:
-            os.close(descriptor)
-            raise _translate(error, "lock", path) from error
-        return OsFile(path, descriptor)
+        except BaseException:
+            lock.close()
+            raise
+        return lock
+
+    def _leave(self, home: OsFile) -> None:
+        self._homes = {folder: other for folder, other in self._homes.items() if other is not home}
 
     def exists(self, path: str) -> bool:
         try:
-            os.stat(path)
+            with self._at(path) as (name, folder):
+                os.stat(name, dir_fd=folder)
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
@@ -218,25 +299,33 @@ class OsFileSystem:
     def list(self, folder: str) -> list[str]:
         with _translated("list", folder):
             try:
-                return sorted(os.listdir(folder))
+                with self._at(folder) as (name, at):
+                    if at is None:
+                        return sorted(os.listdir(name))
+                    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+                try:
+                    return sorted(os.listdir(descriptor))
+                finally:
+                    os.close(descriptor)
             except NotADirectoryError as error:
                 raise NotAStore(f"{folder} is a file; name a folder") from error
 
     def make_folder(self, path: str) -> None:
-        with _translated("create", path):
-            os.mkdir(path, 0o700)
+        with _translated("create", path), self._at(path) as (name, folder):
+            os.mkdir(name, 0o700, dir_fd=folder)
 
     def rename(self, old: str, new: str) -> None:
-        with _translated("rename", old):
-            os.replace(old, new)
+        with _translated("rename", old), self._at(old) as (before, one), self._at(new) as (after, other):
+            os.replace(before, after, src_dir_fd=one, dst_dir_fd=other)
 
     def remove(self, path: str) -> None:
-        with _translated("remove", path):
-            os.unlink(path)
+        with _translated("remove", path), self._at(path) as (name, folder):
+            os.unlink(name, dir_fd=folder)
 
     def sync_folder(self, path: str) -> None:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with self._at(path) as (name, folder):
+                descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
             try:
                 os.fsync(descriptor)
             finally:
@@ -245,6 +334,6 @@ class OsFileSystem:
             raise SyncFailed(f"cannot sync {path}: {error.strerror}") from error
 
     def identity(self, path: str) -> tuple[int, int]:
-        with _translated("look at", path):
-            found = os.stat(path)
+        with _translated("look at", path), self._at(path) as (name, folder):
+            found = os.stat(name, dir_fd=folder)
         return found.st_dev, found.st_ino

@@ -8,16 +8,13 @@ reader is left that began before the commit. Page 0 holds the meta pages and is 
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Sequence
 
 from treestore.backends.btree.engine.format import MAX_PAGE
 from treestore.errors import DiskFull
 
 Run = tuple[int, int]  # first page, number of pages
-
-_PROBES = 256  # how many runs a search for several adjacent pages looks at before it grows the file
-
 
 def coalesce(runs: Iterable[Run]) -> list[Run]:
     """The same pages as few runs in order. Runs that overlap are an AssertionError: a page was given up twice."""
@@ -57,10 +54,14 @@ class FreeList:
     def __init__(self, runs: list[Run], page_count: int) -> None:
         self.page_count = page_count
         self._lock = threading.RLock()
-        self._runs = runs
+        self._now_free(runs)
         self._pending: list[tuple[int, list[Run]]] = []  # (epoch of the commit, pages), oldest first
         self._released: list[tuple[int, list[Run]]] = []  # as before, no longer needed by the last checkpoint
         self._staged: dict[int, int] = {}  # runs (first page: count) given out to bulk loads that are not yet committed
+
+    def _now_free(self, runs: list[Run]) -> None:
+        self._runs = runs
+        self._by_length: list[tuple[int, int]] | None = None  # (length, end) of the runs of several pages, in order
 
     @property
     def free_pages(self) -> int:
@@ -76,19 +77,43 @@ class FreeList:
         """The first of ``count`` adjacent pages. Grows the store where no free run is long enough."""
         with self._lock:
             runs = self._runs
-            for i in range(len(runs) - 1, max(-1, len(runs) - 1 - _PROBES), -1):
+            i = len(runs) - 1 if count == 1 else self._shortest_of(count)
+            if i >= 0:
                 start, length = runs[i]
-                if length >= count:
-                    if length == count:
-                        del runs[i]
-                    else:
-                        runs[i] = (start + count, length - count)
-                    return start
+                if length == count:
+                    del runs[i]
+                else:
+                    runs[i] = (start + count, length - count)
+                return start
             page = self.page_count
             if page + count > MAX_PAGE:
-                raise DiskFull(f"the store has reached its greatest size, {MAX_PAGE} pages")
-            self.page_count += count
+                raise DiskFull(f"the store has reached its greatest size, {MAX_PAGE} pages; a backup of it is smaller")
+            self.page_count = page + count
             return page
+
+    def _shortest_of(self, count: int) -> int:
+        """Which of the free runs is the shortest of at least ``count`` pages; -1 if there is none. However many shorter ones
+        there are: a search that gave up would let the file grow for ever.
+
+        ``_by_length`` is made when it is needed. It knows a run by its end, as pages are taken from the beginning; a run
+        of which pages were taken meanwhile is put where it belongs when it is met.
+        """
+        if self._by_length is None:
+            self._by_length = sorted((length, start + length) for start, length in self._runs if length > 1)
+        known = self._by_length
+        while (at := bisect_left(known, (count, 0))) < len(known):
+            _, end = known.pop(at)
+            i = bisect_left(self._runs, (end, 0)) - 1
+            start, length = self._runs[i] if i >= 0 else (0, 0)
+            if start + length != end:  # all of its pages were taken
+                continue
+            found = length >= count
+            left = length - count if found else length
+            if left > 1:
+                insort(known, (left, end))
+            if found:
+                return i
+        return -1
 
     def stage(self, count: int = 1) -> int:
         """Pages for a bulk load: still free as far as a checkpoint is concerned, until :meth:`commit_staged`."""
@@ -120,23 +145,23 @@ class FreeList:
     def give_back(self, runs: Iterable[Run]) -> None:
         """Pages that were allocated and that nothing ever referred to."""
         with self._lock:
-            self._runs = coalesce([*self._runs, *runs])
+            self._now_free(coalesce([*self._runs, *runs]))
 
     def reserve(self, runs: list[Run]) -> None:
         """Take runs (in order) out of the free ones, growing the store where they lie behind its end (recovery)."""
         with self._lock:
             end = max((start + count for start, count in runs), default=0)
             if end > self.page_count:
-                self._runs = coalesce([*self._runs, (self.page_count, end - self.page_count)])
+                self._now_free(coalesce([*self._runs, (self.page_count, end - self.page_count)]))
                 self.page_count = end
-            self._runs = without(self._runs, runs)
+            self._now_free(without(self._runs, runs))
 
-    def at_checkpoint(self) -> tuple[list[Run], int]:
-        """What will be free once a checkpoint of the present moment is durable and all readers are gone, in order, and the
-        number of pages then."""
+    def at_checkpoint(self, given_up: Sequence[Run] = ()) -> tuple[list[Run], int]:
+        """What will be free once a checkpoint of the present moment, which gives these pages up, is durable and all readers
+        are gone, in order, and the number of pages then."""
         with self._lock:
             waiting = [run for _, runs in self._pending + self._released for run in runs]
-            return coalesce([*self._runs, *waiting, *self._staged.items()]), self.page_count
+            return coalesce([*self._runs, *waiting, *given_up, *self._staged.items()]), self.page_count
 
     def checkpointed(self, epoch: int, oldest_reader: int | None) -> None:
         """A checkpoint that includes the commit ``epoch`` is durable: what was given up until then may become free."""
@@ -154,5 +179,5 @@ class FreeList:
             for entry in self._released:
                 (keep if oldest_reader is not None and entry[0] > oldest_reader else gone).append(entry)
             if gone:
-                self._runs = coalesce([*self._runs, *(run for _, runs in gone for run in runs)])
+                self._now_free(coalesce([*self._runs, *(run for _, runs in gone for run in runs)]))
                 self._released = keep

@@ -31,7 +31,7 @@ from treestore.backends.btree.engine.node import Root
 from treestore.backends.btree.engine.pager import Pager
 from treestore.backends.btree.engine.tree import Edit, Graft
 from treestore.backends.btree.engine.wal import begun_files, read_log
-from treestore.errors import Corrupted, NoStore, NotAStore
+from treestore.errors import Corrupted, NoStore, NotAStore, Unavailable
 
 DATA, NEW_DATA, LOG_FOLDER, LOCK = "data", "data.new", "wal", "LOCK"
 
@@ -115,21 +115,30 @@ def prepare_folder(fs: FileSystem, folder: str, *, create_new: bool) -> bool:
     if not fs.exists(folder):
         if not create_new:
             raise NoStore(f"there is no store at {folder}")
-        fs.make_folder(folder)
-        fs.sync_folder(os.path.dirname(os.path.abspath(folder)))
-        return False
-    if fs.exists(os.path.join(folder, DATA)):
-        _look_at(fs, os.path.join(folder, DATA))
+        _make_folder(fs, folder)
+    data = os.path.join(folder, DATA)
+    names = set(fs.list(folder))  # one look: somebody may be making a store there at this moment
+    if DATA in names:
+        _look_at(fs, data)
         return True
-    names = set(fs.list(folder))
     others = names - {NEW_DATA, LOG_FOLDER, LOCK}
     if others:
         raise NotAStore(f"{folder} holds other files ({min(others)!r}) and no treestore; name an empty or a new folder")
-    if LOG_FOLDER in names and fs.list(os.path.join(folder, LOG_FOLDER)):
-        raise Corrupted(f"{os.path.join(folder, DATA)} is missing although the store has a log")
+    if LOG_FOLDER in names and fs.list(os.path.join(folder, LOG_FOLDER)) and not fs.exists(data):
+        raise Corrupted(f"{data} is missing although the store has a log")
     if not create_new:
         raise NoStore(f"there is no store at {folder}")
     return False
+
+
+def _make_folder(fs: FileSystem, folder: str) -> None:
+    """Make the folder, unless somebody else does so at this moment."""
+    try:
+        fs.make_folder(folder)
+    except Unavailable:
+        if not fs.exists(folder):
+            raise
+    fs.sync_folder(os.path.dirname(os.path.abspath(folder)))
 
 
 def _look_at(fs: FileSystem, path: str) -> None:
