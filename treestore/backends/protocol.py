@@ -7,7 +7,7 @@ A backend has an asynchronous face (:class:`Backend`). One that needs no event l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar
 
 from treestore.operations import Applied, Operation, WriteGroup
 
@@ -50,7 +50,6 @@ class SyncReader(Protocol):
     def close_now(self) -> None: ...
 
 
-@runtime_checkable
 class SyncBackend(SyncReader, Protocol):
     """The synchronous face of :class:`Backend`."""
 

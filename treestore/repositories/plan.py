@@ -146,9 +146,10 @@ class SyncDriver:
         if isinstance(request, Operation):
             return self.backend.read_one_now(request)
         if isinstance(request, WriteGroup):
-            if not isinstance(self.backend, SyncBackend):
+            write = getattr(self.backend, "write_now", None)
+            if write is None:
                 raise _write_to_snapshot()
-            return self.backend.write_now(request)
+            return write(request)
         return None if request is None else self.backend.read_now(request)
 
 
