@@ -241,6 +241,8 @@ class OsFileSystem:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+        except NotADirectoryError as error:
+            raise Corrupted(f"{path} is a file where a folder must be") from error
         except OSError as error:
             raise SyncFailed(f"cannot sync {path}: {error.strerror}") from error
 

@@ -178,6 +178,18 @@ def read_freelist(data: File, meta: Meta) -> tuple[list[Run], list[Run]]:
     return coalesce(free), chain
 
 
+def _reserve(freelist: FreeList, changes: list[TreeChange], lsn: int) -> None:
+    """Take the pages of a record's grafts. They were free when it was written, so a meta page in which they are not is an
+    older one that cannot be gone back to: what it refers to was written over."""
+    try:
+        freelist.reserve(coalesce(run for change in changes for new in change.grafts for run in new.runs))
+    except AssertionError as error:
+        raise Corrupted(
+            f"log record {lsn} does not fit the newest meta page that is valid in the data file, whose successor must be"
+            f" damaged: it links pages that are in use ({error})"
+        ) from error
+
+
 def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
     """The state after the last acknowledged group. Raises Corrupted (saying where), NotAStore, MigrationError."""
     path, logs = os.path.join(folder, DATA), os.path.join(folder, LOG_FOLDER)
@@ -199,7 +211,7 @@ def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
                 changes = decode_changes(payload)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise Corrupted(f"log record {lsn} in {logs} makes no sense: {error}") from error
-            freelist.reserve(coalesce(run for change in changes for new in change.grafts for run in new.runs))
+            _reserve(freelist, changes, lsn)
             state, edit = apply(state, changes, lsn)
             freelist.give_up(state.epoch, edit.freed)
             replayed += 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,8 @@ from treestore.backends.btree.engine.format import (
 from treestore.errors import Corrupted, OutcomeUnknown, TreestoreError
 
 SPARE = "spare"  # the name of one old file that waits for use under a new number
+_FILE_NAME = re.compile(r"[0-9]{20}\.log")
+_MOST_NUMBER = 2**64 - 1
 KEPT_FILES = 3  # the newest files are kept although a checkpoint holds what is in them
 _FIRST_GROWTH = 64 * 1024
 _MOST_GROWTH = 4 * 1024 * 1024
@@ -44,9 +47,9 @@ def file_name(number: int) -> str:
 
 
 def log_numbers(fs: FileSystem, folder: str) -> list[int]:
-    """The numbers of the log files in a folder, ascending."""
-    names = fs.list(folder)
-    return sorted(int(name[:-4]) for name in names if name.endswith(".log") and name[:-4].isdigit())
+    """The numbers of the log files in a folder, ascending. What has another name than they have is none."""
+    numbers = [int(name[:20]) for name in fs.list(folder) if _FILE_NAME.fullmatch(name)]
+    return sorted(number for number in numbers if number <= _MOST_NUMBER)
 
 
 class Log:
@@ -117,6 +120,7 @@ class Log:
         path = os.path.join(self._folder, file_name(number))
         spare = os.path.join(self._folder, SPARE)
         if self._fs.exists(spare):
+            self._fs.open(spare).close()  # if it is no file any more, it must not become the newest log file
             self._fs.rename(spare, path)
         file = self._fs.open(path, create=True)
         try:
