@@ -3,10 +3,10 @@
     .venv/bin/python scripts/damage_loop.py [--minutes M] [--seed N] [--what flip,zero,cut,swap,copy]
 
 ``flip``: one bit of each byte; ``zero``: 1, 16 and 512 bytes from each byte on; ``cut``: each file cut at each byte; ``swap``,
-``copy``: every two pages in each other's place, and every page over every other one. What does not change a file is passed
-over. It goes through all of it, in an order that the seed decides, until the time is over (all takes hours), and prints how many ended how: right,
-refused at opening, noticed by the answers, or by a check alone. The status is 1 if anything was answered wrongly, took too
-long or too much memory, or ended in another error; each is printed with what does it again.
+``copy``: every two pages in each other's place, and every page over every other one. What changes no byte is passed over. It
+goes through all of it, in an order that the seed decides, until the time is over (all takes hours), and prints how many ended
+how: right, refused at opening, noticed by the answers, or by a check alone. The status is 1 if anything was answered wrongly,
+took too long or too much memory, or ended in another error; each is printed with what does it again.
 """
 
 from __future__ import annotations
