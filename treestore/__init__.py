@@ -52,7 +52,15 @@ from treestore.records import (
     Version,
 )
 from treestore.repositories.plan import AsyncDriver, SyncDriver
-from treestore.store import AsyncTreeStore, Snapshot, SyncTreeStore, TreeStore, open, open_sync  # noqa: A004 - as in gzip.open
+from treestore.store import (
+    AsyncTreeStore,
+    Snapshot,
+    SyncTreeStore,
+    TreeStore,
+    open,  # noqa: A004 - as in gzip.open
+    open_sync,
+    restore,
+)
 
 __version__ = "0.1.0"
 
@@ -103,4 +111,5 @@ __all__ = [
     "open",
     "open_sync",
     "pageindex",
+    "restore",
 ]

@@ -275,6 +275,33 @@ class _Place(NamedTuple):
         return PostgresBackend
 
 
+# --- copies of stores that are not open ------------------------------------------------------------------------------------
+
+
+def restore(backup: str | os.PathLike[str], folder: str | os.PathLike[str]) -> int:
+    """Copy a backup (or any store in a folder that nobody has open) to a new folder, after a check of all of it. Returns the
+    copy's size in bytes.
+
+    The backup is only read, so it may lie where nothing can be written. The copy appears when it is whole and on the disk:
+    ended before, this leaves no store. Raises InvalidInput if ``folder`` is not empty, NoStore, NotAStore, MigrationError,
+    Locked or Corrupted for what is no sound store, DiskFull, ReadOnly or Unavailable.
+    """
+    from treestore.backends.btree.restoring import restore
+
+    return restore(*_two_folders(backup, folder, "backup"))
+
+
+def _two_folders(source: str | os.PathLike[str], target: str | os.PathLike[str], name: str) -> tuple[str, str]:
+    """Where something is copied from and to. Raises InvalidInput for what is no path, and a target inside of the source."""
+    found = [os.fspath(path) if isinstance(path, os.PathLike) else path for path in (source, target)]
+    given, wanted = (rules.check_text(path, field) for path, field in zip(found, (name, "folder"), strict=True))
+    inside = os.path.realpath(given)
+    if os.path.commonpath([inside, os.path.realpath(wanted)]) == inside:
+        rule = f"{rules.shown_path(wanted)} lies in the folder that is copied; name one outside of it"
+        raise InvalidInput(rule, field="folder")
+    return given, wanted
+
+
 def _checked_clock(clock: Clock) -> Clock:
     return lambda: rules.as_fact_time(clock(), "clock")
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 from unittest import mock
+from zlib import crc32
 
 import msgspec
 
@@ -350,3 +351,8 @@ def structure(kept: Sample) -> list[tuple[str, int]]:
         edges |= {(path, 0), (path, 56), (path, LOG_START), (path, len(raw))}
     near = {(path, at + by) for path, at in edges for by in (-1, 0, 1)}
     return sorted((path, at) for path, at in near if 0 <= at < len(kept.files[path]))
+
+
+def checksum(raw: bytes | bytearray) -> bytes:
+    """What a meta page of these bytes ends with."""
+    return crc32(raw).to_bytes(4, "little")

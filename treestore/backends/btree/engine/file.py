@@ -197,13 +197,8 @@ class OsFileSystem:
             with contextlib.suppress(OSError):  # on a full disk it is locked all the same
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, holder.encode(), 0)
-        except BlockingIOError as error:
-            who = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise Locked(f"{os.path.dirname(path)} is in use by {who or 'another process'}") from error
         except OSError as error:
-            os.close(descriptor)
-            raise _translate(error, "lock", path) from error
+            raise _not_locked(error, path, descriptor) from error
         return OsFile(path, descriptor)
 
     def exists(self, path: str) -> bool:
@@ -250,3 +245,62 @@ class OsFileSystem:
         with _translated("look at", path):
             found = os.stat(path)
         return found.st_dev, found.st_ino
+
+
+class _UnchangedFile(OsFile):
+    """A file that is only read; there is nothing to be synced."""
+
+    def sync(self) -> None:
+        pass
+
+
+class UnchangedFileSystem(OsFileSystem):
+    """The operating system's file system for looking at a store without changing a byte or a name of it, so also where
+    nothing can be written. What would change something raises ReadOnly; syncs do nothing."""
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        try:
+            return _UnchangedFile(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except FileNotFoundError as error:
+            raise Corrupted(f"{path} is missing") from error
+        except OSError as error:
+            raise _translate(error, "open", path) from error
+
+    def lock(self, path: str, holder: str) -> File:
+        """Keep others from opening the store, and refuse (Locked) where one has it open. A store without a lock file, which
+        was not opened since it was copied, is not locked: that would make the file."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return self.open(os.path.dirname(path))
+        except OSError as error:
+            raise _translate(error, "open", path) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            raise _not_locked(error, path, descriptor) from error
+        return _UnchangedFile(path, descriptor)
+
+    def make_folder(self, path: str) -> None:
+        raise ReadOnly(f"{path} would be made, and nothing here is to be changed")
+
+    def rename(self, old: str, new: str) -> None:
+        raise ReadOnly(f"{old} would be renamed, and nothing here is to be changed")
+
+    def remove(self, path: str) -> None:
+        raise ReadOnly(f"{path} would be removed, and nothing here is to be changed")
+
+    def sync_folder(self, path: str) -> None:
+        if not os.path.isdir(path):
+            raise Corrupted(f"{path} is a file where a folder must be")
+
+
+def _not_locked(error: OSError, path: str, descriptor: int) -> TreestoreError:
+    """Why a lock was not got; closes its file."""
+    try:
+        if not isinstance(error, BlockingIOError):
+            return _translate(error, "lock", path)
+        who = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+        return Locked(f"{os.path.dirname(path)} is in use by {who or 'another process'}")
+    finally:
+        os.close(descriptor)

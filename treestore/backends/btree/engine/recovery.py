@@ -26,8 +26,7 @@ from treestore.backends.btree.engine.format import (
     encode_meta,
 )
 from treestore.backends.btree.engine.freelist import FreeList, Run, coalesce
-from treestore.backends.btree.engine.mvcc import State
-from treestore.backends.btree.engine.node import Root
+from treestore.backends.btree.engine.mvcc import State, state_of
 from treestore.backends.btree.engine.pager import Pager
 from treestore.backends.btree.engine.tree import Edit, Graft
 from treestore.backends.btree.engine.wal import begun_files, read_log
@@ -203,8 +202,7 @@ def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
         meta, slot = read_meta(data, path)
         free, chain = read_freelist(data, meta)
         freelist = FreeList(free.copy(), meta.page_count)
-        roots = {number: Root(reference, level, count) for number, (level, count, reference) in meta.roots.items()}
-        state = State(meta.epoch, meta.lsn, roots, Pager(data, cache_bytes))
+        state = state_of(meta, Pager(data, cache_bytes))
         replayed = replayed_bytes = dirty = 0
         for lsn, payload in read_log(fs, logs, meta.store_id, meta.lsn, meta.log):
             try:
