@@ -40,11 +40,13 @@ from treestore.records import (
     DocumentSummary,
     Envelope,
     Fact,
+    LostVersion,
     Node,
     NodeChange,
     Outline,
     PageText,
     Place,
+    SalvageReport,
     SearchHit,
     StoreResult,
     StoreStats,
@@ -60,6 +62,7 @@ from treestore.store import (
     open,  # noqa: A004 - as in gzip.open
     open_sync,
     restore,
+    salvage,
 )
 
 __version__ = "0.1.0"
@@ -81,6 +84,7 @@ __all__ = [
     "Fact",
     "InvalidInput",
     "Locked",
+    "LostVersion",
     "MigrationError",
     "NoStore",
     "Node",
@@ -94,6 +98,7 @@ __all__ = [
     "PageText",
     "Place",
     "ReadOnly",
+    "SalvageReport",
     "SearchHit",
     "Settings",
     "Snapshot",
@@ -112,4 +117,5 @@ __all__ = [
     "open_sync",
     "pageindex",
     "restore",
+    "salvage",
 ]

@@ -17,7 +17,7 @@ from treestore.backends.protocol import Backend, SyncBackend
 from treestore.config import Settings, masked
 from treestore.errors import Closed, InvalidInput
 from treestore.operations import Backup, Check, Compact, Stats
-from treestore.records import CheckReport, StoreStats
+from treestore.records import CheckReport, SalvageReport, StoreStats
 from treestore.repositories.documents import Documents
 from treestore.repositories.plan import AsyncDriver, Clock, D, Plan, Repository, SyncDriver, ask, verb
 from treestore.repositories.versions import Versions
@@ -289,6 +289,23 @@ def restore(backup: str | os.PathLike[str], folder: str | os.PathLike[str]) -> i
     from treestore.backends.btree.restoring import restore
 
     return restore(*_two_folders(backup, folder, "backup"))
+
+
+def salvage(
+    source: str | os.PathLike[str], folder: str | os.PathLike[str], parts: str | os.PathLike[str] | None = None
+) -> SalvageReport:
+    """Save what is left of a damaged store: copy all versions that are whole to a new store in ``folder``. What can be read of
+    the others is written to files in ``parts`` (by default the folder's name and ``.parts``), which is made if there are any.
+
+    The damaged store is not changed by a byte and may lie where nothing can be written; nobody may have it open. A version is
+    copied if its hashes prove it whole. Raises InvalidInput if a new folder is not empty, NoStore, NotAStore, MigrationError
+    or Locked for what can't be salvaged, DiskFull, ReadOnly or Unavailable.
+    """
+    from treestore.backends.btree.salvage import salvage
+
+    given, wanted = _two_folders(source, folder, "source")
+    beside = f"{wanted.rstrip('/')}.parts" if parts is None else _two_folders(source, parts, "source")[1]
+    return salvage(given, wanted, beside)
 
 
 def _two_folders(source: str | os.PathLike[str], target: str | os.PathLike[str], name: str) -> tuple[str, str]:
