@@ -18,17 +18,19 @@ import pytest
 
 import treestore
 from tests.engine import damage
-from tests.engine.damage import Sample
 from tests.engine.ondisk import ROOT, files_of
 from tests.engine.simulated import SimulatedDisk, cuts, failing
 from tests.engine.test_backend import engine_of, given, large, nodes, texts
 from treestore import Corrupted, DiskFull, InvalidInput, Locked, MigrationError, NoStore, NotAStore, Settings, TreestoreError
 from treestore.backends.btree.engine.backup import backup
+from treestore.backends.btree.engine.batch import Job
 from treestore.backends.btree.engine.compact import Rewritten, rewrite
 from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.file import FileSystem
 from treestore.backends.btree.engine.format import Meta
 from treestore.backends.btree.engine.mvcc import State
+from treestore.backends.btree.engine.recovery import TreeChange
+from treestore.backends.btree.keyspace import NODE_IDS
 from treestore.backends.btree.restoring import restore
 
 SETTINGS = Settings(cache_size_mb=2, wal_file_size_mb=1, checkpoint_interval_seconds=0.05)
@@ -162,11 +164,16 @@ def test_no_damaged_backup_is_restored_wrongly(tmp_path: Path) -> None:
     assert found[True] > 3 and found[False] > 10
 
 
-def kept_on(disk: SimulatedDisk, kept: Sample) -> None:
-    """The store on a disk that has something else already."""
-    other = damage.disk_of(kept.files)
-    disk.names |= other.names
-    disk.durable |= other.durable
+def test_a_backup_whose_pages_are_whole_and_whose_rows_are_not_sound_is_refused(copy: Path, tmp_path: Path) -> None:
+    engine = Engine.open(str(copy))
+    with engine.reading() as state:
+        key = next(key for key, _ in state.scan(NODE_IDS, b"", None))
+    engine.commit([job := Job(lambda _: [TreeChange(NODE_IDS, [key], [None])])])
+    assert job.error is None
+    engine.close()
+    with pytest.raises(Corrupted, match=r"not sound, so nothing was restored: .*index of node ids does not fit"):
+        treestore.restore(copy, tmp_path / "target")
+    assert no_store(tmp_path / "target")
 
 
 def test_a_cut_in_the_midst_of_a_restore_leaves_nothing_that_passes_for_a_store() -> None:

@@ -6,7 +6,9 @@ import json
 import os
 import random
 import shutil
+import tempfile
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,25 @@ from tests.engine.damage import Damage, Sample
 from tests.engine.ondisk import run_python
 from tests.engine.simulated import SimulatedDisk, SimulatedFile
 from tests.engine.test_damage import on_disk
+from tests.engine.test_engine import hostile
 from tests.engine.workload import STORE
 from treestore import Document, InvalidInput, Locked, MigrationError, NoStore, NotAStore, SalvageReport, Unavailable, Version
+from treestore.backends.btree.engine import keycode
+from treestore.backends.btree.engine.batch import Job
+from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.file import FileSystem, OsFileSystem
-from treestore.backends.btree.engine.format import META_SIZE, PAGE_SIZE, Meta, decode_branch, decode_meta, verify
+from treestore.backends.btree.engine.format import (
+    META_SIZE,
+    PAGE_SIZE,
+    Meta,
+    Overflow,
+    decode_branch,
+    decode_meta,
+    encode_branch,
+    encode_leaf,
+    verify,
+)
+from treestore.backends.btree.engine.recovery import TreeChange
 from treestore.backends.btree.engine.salvage import find_remains
 from treestore.backends.btree.engine.wal import file_name
 from treestore.backends.btree.keyspace import (
@@ -39,8 +56,13 @@ from treestore.backends.btree.keyspace import (
     POSTINGS,
     TEXTS,
     VERSIONS,
+    Head,
+    Layout,
+    TextRun,
+    encode,
 )
 from treestore.backends.btree.salvage import Salvage
+from treestore.search import analyzer
 
 Name = tuple[str, str]
 Truth = dict[Name, Document | Version]
@@ -445,3 +467,74 @@ def test_a_salvage_that_is_killed_leaves_no_store_under_the_name(kept: Sample, t
     assert not (tmp_path / "saved").exists()
     assert treestore.salvage(source, tmp_path / "saved").complete
     shutil.rmtree(tmp_path / "saved")
+
+
+# --- more than one thing at once -------------------------------------------------------------------------------------------
+
+
+def test_what_is_searched_by_another_analyzers_words_is_made_searchable_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older, treestore.open_sync(f"btree:///{tmp_path / 'store'}") as store:
+        older.setattr(analyzer, "VERSION", "0 older")
+        store.documents.store_document("p", "1", damage.nodes(20, "leaves"))
+        store.documents.store_document("q", "1", damage.nodes(20, "leaves"), searchable=False)
+        before = store.versions.get("p", "1")
+    assert treestore.salvage(tmp_path / "store", tmp_path / "saved").complete
+    with treestore.open_sync(f"btree:///{tmp_path / 'saved'}", create=False) as store:
+        after = store.versions.get("p", "1")
+        assert after == msgspec.structs.replace(before, analyzer=analyzer.VERSION)
+        assert store.documents.search_nodes("p", "leave")
+        assert store.versions.get("q", "1").analyzer == ""
+        assert store.check().ok
+
+
+def test_a_hostile_file_takes_bounded_time_and_memory(tmp_path: Path) -> None:
+    """Branches that lead to one another twice, a value longer than the file, and a layout with more nodes than there are."""
+    pages = [encode_leaf(1, [b"k"], [Overflow(1, 7, 2**62)])]
+    for level in range(1, 40):
+        pages.append(encode_branch(level + 1, level, [b"k"], [pages[-1][0]] * 2))
+    hostile(str(tmp_path / "cycle"), pages, 39)
+    report = treestore.salvage(tmp_path / "cycle", tmp_path / "one")
+    assert any("is used twice" in line for line in report.damage) and report.versions == 0
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    facts = Version(policy_id="p", version_id="1", ingested_at=moment, created_at=moment, updated_at=moment)
+    facts = msgspec.structs.replace(facts, node_count=2**50, page_count=2**50)
+    trees = {
+        VERSIONS: (keycode.encode(("p", "1")), encode(facts)),
+        HEADS: (b"p", encode(Head(1, 1, 1))),
+        LAYOUTS: (b"\0\0\0\x011", encode(Layout(1, 2**50, 2**50, (TextRun(0, 0, 2**51),)))),
+    }
+    engine = Engine.open(str(tmp_path / "huge"))
+    engine.commit([job := Job(lambda _: [TreeChange(tree, [key], [raw]) for tree, (key, raw) in sorted(trees.items())])])
+    assert job.error is None
+    engine.close()
+    report = treestore.salvage(tmp_path / "huge", tmp_path / "two")
+    assert [(one.nodes, one.nodes_read, one.pages_read) for one in report.lost] == [(2**50, 0, 0)]
+
+
+def test_a_store_that_this_user_may_only_read_is_salvaged_and_restored(kept: Sample) -> None:
+    code = """
+        import os, sys
+        import treestore
+        from treestore.backends.btree import restoring, salvage  # while this user may read them
+        if os.geteuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        source, target = sys.argv[1:]
+        try:
+            treestore.open_sync(f"btree:///{source}")
+        except treestore.ReadOnly:
+            print(treestore.salvage(source, target + "/saved").complete, treestore.restore(source, target + "/restored"))
+    """
+    with tempfile.TemporaryDirectory(prefix="treestore-test-") as folder:
+        source, target = on_disk(kept, Path(folder, "store")), Path(folder, "target")
+        target.mkdir()
+        for path, mode in ((Path(folder), 0o755), (target, 0o777)):
+            os.chmod(path, mode)
+        for path in (*source.rglob("*"), source):
+            os.chmod(path, 0o555 if path.is_dir() else 0o444)
+        said = run_python(code, str(source), str(target)).stdout
+        assert said.startswith("True ")
+        for path in (source, *source.rglob("*")):
+            os.chmod(path, 0o755)

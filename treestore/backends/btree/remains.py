@@ -76,7 +76,8 @@ class Entries:
             return
         strays = self._strays[tree]
         for i, key in enumerate(leaf.keys):
-            if any(gap.holds(key) for gap in gaps):
+            raw = self._value(leaf.values[i]) if any(gap.holds(key) for gap in gaps) else None
+            if raw is not None and _is_of(tree, key, raw):
                 strays.setdefault(key, []).append((leaf.reference, i))
 
     def _tree_of(self, leaf: Leaf) -> int | None:

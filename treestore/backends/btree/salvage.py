@@ -51,6 +51,7 @@ from treestore.search import analyzer
 from treestore.search.postings import pack
 from treestore.trees import soundness
 from treestore.trees.hashes import version_hashes
+from treestore.trees.rules import MAX_NODES
 
 _CACHE_BYTES = 64 * 1024 * 1024
 _MOST_TRIALS = 64  # combinations of strays that are tried for one version
@@ -188,7 +189,7 @@ class Salvage:
         self._read_pages(found, number, layout)
         choices: list[list[Outline]] = []
         prefix = row_prefix(*name)
-        for ordinal in self._ordinals(layout):
+        for ordinal in self._places(NODES, layout.content, layout.nodes):
             key = two_numbers(layout.content, ordinal)
             rows = [decode_outline(prefix, raw) for raw in self.entries.values(NODES, key)]
             if rows:
@@ -210,11 +211,12 @@ class Salvage:
                 tried.where[problems[0]] = None
         return first or found
 
-    def _ordinals(self, layout: Layout) -> Sequence[int]:
-        """The ordinals of a content's nodes: all that there should be or, where that is far too many, all that there are."""
-        if layout.nodes <= self._remains.state.count(NODES) + 1_000_000:
-            return range(layout.nodes)
-        return [int.from_bytes(key[4:], "big") for key in self.entries.keys(NODES, *under(layout.content))]
+    def _places(self, tree: int, content: int, count: int) -> Sequence[int]:
+        """The places of a content's nodes or pages: all that there should be or, where no document has so many, all that there
+        are."""
+        if count <= MAX_NODES:
+            return range(count)
+        return [int.from_bytes(key[4:], "big") for key in self.entries.keys(tree, *under(content))]
 
     def _lost(self, found: Content, tree: int, key: bytes) -> None:
         if len(found.where) < _MOST_PLACES:
@@ -235,7 +237,7 @@ class Salvage:
             found.nodes.append(Node(**fields, text=text))
 
     def _read_pages(self, found: Content, number: int, layout: Layout) -> None:
-        for position in range(layout.pages):
+        for position in self._places(PAGES, layout.content, layout.pages):
             key = two_numbers(layout.content, position)
             text_key = two_numbers(number, layout.text_number(layout.nodes + position)) if layout.texts else None
             rows: list[PageRow] = [decode(PageRow, raw) for raw in self.entries.values(PAGES, key)]
