@@ -63,9 +63,11 @@ class Record(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A store's files, what could be read after each group, by LSN, and where the groups lie in the log."""
+    """A store's files, its data file as it was one checkpoint earlier, what could be read after each group, by LSN, and where
+    the groups lie in the log."""
 
     files: Files
+    earlier: bytes
     answers: dict[int, dict[str, object]]
     lsn: int
     records: list[Record]
@@ -168,19 +170,22 @@ def sample() -> Sample:
     disk = SimulatedDisk()
     store = opened(disk, create=True)
     noted = {}
+    earlier: list[bytes] = []
     for step in _steps():
         if step is _REOPEN:
             abandon(store)
             store = opened(disk)
         else:
             step(store)
+        if step is _CHECKPOINT:
+            earlier.append(files_of(disk)["data"])
         noted[engine_of(store).state.lsn] = {name: ask(store) for name, ask in questions()}
     files = {path: raw for path, raw in files_of(disk).items() if path != "LOCK"}
     lsn = engine_of(store).state.lsn
     store_id = engine_of(store)._meta.store_id
     assert len([path for path in files if path.endswith(".log")]) >= 3
     abandon(store)
-    return Sample(files, noted, lsn, list(_records(files, store_id)))
+    return Sample(files, earlier[-2], noted, lsn, list(_records(files, store_id)))
 
 
 def _records(files: Files, store_id: bytes) -> Iterator[Record]:
@@ -328,6 +333,12 @@ def misdirected(kept: Sample, source: int, target: int) -> Damage:
     """A page that was written over another one as well."""
     raw = kept.files["data"][source * PAGE_SIZE : (source + 1) * PAGE_SIZE]
     return with_bytes(kept, f"page {source} over", "data", target * PAGE_SIZE, raw)
+
+
+def stale(kept: Sample, page: int) -> Damage:
+    """A page that was not written although the disk said so: it holds what it did one checkpoint earlier."""
+    raw = kept.earlier[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
+    return with_bytes(kept, "earlier page", "data", page * PAGE_SIZE, raw)
 
 
 def all_bytes(kept: Sample) -> list[tuple[str, int]]:

@@ -177,15 +177,15 @@ def read_freelist(data: File, meta: Meta) -> tuple[list[Run], list[Run]]:
     return coalesce(free), chain
 
 
-def _reserve(freelist: FreeList, changes: list[TreeChange], lsn: int) -> None:
+def _reserve(freelist: FreeList, changes: list[TreeChange], lsn: int, logs: str) -> None:
     """Take the pages of a record's grafts. They were free when it was written, so a meta page in which they are not is an
     older one that cannot be gone back to: what it refers to was written over."""
     try:
         freelist.reserve(coalesce(run for change in changes for new in change.grafts for run in new.runs))
     except AssertionError as error:
         raise Corrupted(
-            f"log record {lsn} does not fit the newest meta page that is valid in the data file, whose successor must be"
-            f" damaged: it links pages that are in use ({error})"
+            f"log record {lsn} in {logs} links pages that are in use ({error}): the newest meta page that is valid in the"
+            " data file is not the newest that was written"
         ) from error
 
 
@@ -209,7 +209,7 @@ def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
                 changes = decode_changes(payload)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise Corrupted(f"log record {lsn} in {logs} makes no sense: {error}") from error
-            _reserve(freelist, changes, lsn)
+            _reserve(freelist, changes, lsn, logs)
             state, edit = apply(state, changes, lsn)
             freelist.give_up(state.epoch, edit.freed)
             replayed += 1
