@@ -74,7 +74,8 @@ def test_no_zeroed_range_is_answered_wrongly(kept: Sample) -> None:
 
 def test_no_flipped_bit_is_answered_wrongly(kept: Sample) -> None:
     choose = random.Random(SEED)
-    places = [*damage.structure(kept)[::2], *choose.sample(damage.all_bytes(kept), 100)]
+    metas = [("data", slot + at) for slot in META_SLOTS for at in range(16, 360, 5)]
+    places = [*metas, *damage.structure(kept)[::2], *choose.sample(damage.all_bytes(kept), 100)]
     used = [(record.path, choose.randrange(record.start, record.end)) for record in kept.records for _ in range(4)]
     flips = (damage.flipped(kept, path, at, 1 << choose.randrange(8)) for path, at in [*places, *used])
     found = looked_at(kept, flips)

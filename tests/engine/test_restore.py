@@ -181,8 +181,17 @@ def test_a_cut_in_the_midst_of_a_restore_leaves_nothing_that_passes_for_a_store(
     kept = damage.sample()
     disk = damage.disk_of(kept.files)
     left: list[SimulatedDisk] = []
-    disk.hook = lambda kind, path: left.extend(one for _, one in cuts(disk, len(left)))
+
+    def cut(kind: str, path: str) -> None:
+        left.extend(one for _, one in cuts(disk, len(left)))
+        if kind == "rename":
+            left.extend(disk.after_cut(seed) for seed in range(40))
+
+    disk.hook = cut
     restore("/disk/store", "/disk/target", fs=disk, source_fs=disk)
+    done = disk.after_cut(0, 0.0)
+    assert "/disk/target/data" in done.names, "it is durable when the call returns"
+    left.append(done)
     named = 0
     for number, one in enumerate(left):
         one.locks.clear()

@@ -469,6 +469,39 @@ def test_a_salvage_that_is_killed_leaves_no_store_under_the_name(kept: Sample, t
     shutil.rmtree(tmp_path / "saved")
 
 
+def test_copies_of_an_earlier_time_are_never_taken_for_the_newest() -> None:
+    """The page that held a text before it was amended is still about, and so is the one with the facts before they changed."""
+    disk = SimulatedDisk()
+    store = damage.opened(disk, create=True)
+    store.documents.store_document("large", "1", damage.nodes(30, "large"))
+    store.documents.store_document("late", "1", damage.nodes(3, "late"))
+    damage.engine_of(store).checkpoint()
+    store.documents.update_node("large", "007", text="amended")
+    store.versions.set_effective_date("late", "1", datetime(2026, 5, 1, tzinfo=UTC))
+    damage.engine_of(store).checkpoint()
+    damage.abandon(store)
+    truth, files = truth_of(disk), damage.files_of(disk)
+
+    def without(tree: int) -> Found:
+        raw = bytearray(files["data"])
+        raw[page_of_tree(Sample(files, b"", {}, 0, []), tree) * PAGE_SIZE + 13] ^= 1
+        return Found(damage.disk_of({**files, "data": bytes(raw)}))
+
+    no_texts = without(TEXTS)
+    assert no_texts.whole == {("late", "1"): truth["late", "1"]}, "its texts are found on the page of before"
+    part, true = no_texts.parts["large", "1"], truth["large", "1"]
+    assert part.texts_lost == ["007"] and isinstance(true, Document)
+    assert part.nodes == [_without_text(node) if node.node_id == "007" else node for node in true.nodes]
+    no_rows = without(NODES)
+    assert list(no_rows.parts) == [("large", "1")]
+    assert no_rows.parts["large", "1"].nodes == [] and len(no_rows.parts["large", "1"].unproven) == 30
+    no_facts = without(VERSIONS)
+    assert no_facts.whole.keys() == {("late", "1")} and no_facts.outdated == truth.keys()
+    found, now = no_facts.whole["late", "1"], truth["late", "1"]
+    assert isinstance(found, Document) and isinstance(now, Document)
+    assert (found.nodes, found.version.revision) == (now.nodes, now.version.revision - 1)
+
+
 # --- more than one thing at once -------------------------------------------------------------------------------------------
 
 

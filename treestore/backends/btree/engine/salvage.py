@@ -245,20 +245,6 @@ def _nothing(level: int) -> Node:
     return Branch(level, [], [_nothing(level - 1)], PAGE_HEADER + BRANCH_CELL)
 
 
-def _without(gaps: list[Gap], tree: int, low: bytes, high: bytes | None) -> list[Gap]:
-    """The gaps after a range was deleted: what lay there is known to be gone."""
-    kept: list[Gap] = []
-    for gap in gaps:
-        if gap.tree != tree or (gap.high is not None and gap.high <= low) or (high is not None and high <= gap.low):
-            kept.append(gap)
-            continue
-        if gap.low < low:
-            kept.append(gap._replace(high=low))
-        if high is not None and (gap.high is None or high < gap.high):
-            kept.append(gap._replace(low=high))
-    return kept
-
-
 # --- the log -------------------------------------------------------------------------------------------------------------
 
 
@@ -328,9 +314,6 @@ class _Log:
             state = state._replace(lsn=lsn)
         mender = _Mender(state.pager, remains.gaps, self._damage)
         while (changes := self._changes(lsn + 1)) is not None:
-            for change in changes:
-                for low, high in change.ranges:
-                    remains.gaps[:] = _without(remains.gaps, change.tree, low, high)
             lsn += 1
             state, _ = apply(state, [_mended(change, mender) for change in changes], lsn)
         remains.state = state
