@@ -15,10 +15,12 @@ import argparse
 import itertools
 import random
 import resource
+import signal
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -28,6 +30,7 @@ from tests.engine.damage import Damage, Sample  # noqa: E402
 from treestore.backends.btree.engine.format import PAGE_SIZE  # noqa: E402
 
 MOST_SECONDS = 5.0
+HANGS_SECONDS = 60
 MOST_BYTES = 2 << 30
 ZEROED = (1, 16, 512)
 
@@ -66,12 +69,20 @@ def made(kept: Sample, trial: Trial) -> Damage:
 def looked_at(kept: Sample, one: Damage) -> tuple[str, str]:
     """How it ended, and for a fault what there is to say."""
     began = time.monotonic()
+    signal.alarm(HANGS_SECONDS)
     try:
         ended = damage.outcome(kept, one)
     except Exception as error:
         return "FAULT", f"{one.name}: {type(error).__name__}: {error}"
+    finally:
+        signal.alarm(0)
     took = time.monotonic() - began
     return ("FAULT", f"{one.name}: took {took:.1f} seconds") if took > MOST_SECONDS else (ended, "")
+
+
+def hangs(number: int, _: object) -> NoReturn:
+    """What does not come to an end is a fault like any other."""
+    raise TimeoutError(f"no end after {HANGS_SECONDS} seconds")
 
 
 def main() -> int:
@@ -81,6 +92,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--what", default="flip,zero,cut,swap,copy")
     asked = parser.parse_args()
+    signal.signal(signal.SIGALRM, hangs)
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     kept = damage.sample()
     planned = trials(kept, set(asked.what.split(",")), random.Random(asked.seed))

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import resource
 import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -19,6 +22,7 @@ import pytest
 import treestore
 from tests.engine import damage
 from tests.engine.damage import Damage, Hit, Sample
+from tests.engine.ondisk import ROOT
 from tests.engine.simulated import SimulatedDisk
 from tests.engine.workload import STORE, Group, History, bulk_entries, contents
 from treestore.backends.btree.engine.engine import Engine
@@ -216,6 +220,15 @@ def test_a_spare_log_file_that_is_a_folder_is_named_and_not_made_a_log_file(kept
     with treestore.open_sync(f"btree:///{folder}", create=False) as store:
         store.documents.store_document("later", "1", [{"node_id": "n", "title": ""}])
         assert store.check().ok
+
+
+def test_the_script_that_goes_through_all_of_it_runs_from_anywhere() -> None:
+    script = ROOT / "scripts" / "damage_loop.py"
+    command = [sys.executable, str(script), "--minutes", "0.01", "--what", "swap,flip"]
+    ran = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, timeout=120)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert re.search(r"^swap +\d+ of 528: .*refused", ran.stdout, re.MULTILINE)
+    assert re.search(r"^[1-9]\d* damaged stores, 0 faults$", ran.stdout, re.MULTILINE)
 
 
 # --- what was found ------------------------------------------------------------------------------------------------------

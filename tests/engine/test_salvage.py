@@ -469,7 +469,7 @@ def test_a_salvage_that_is_killed_leaves_no_store_under_the_name(kept: Sample, t
     shutil.rmtree(tmp_path / "saved")
 
 
-def test_copies_of_an_earlier_time_are_never_taken_for_the_newest() -> None:
+def test_copies_of_an_earlier_time_are_never_taken_for_the_newest(tmp_path: Path) -> None:
     """The page that held a text before it was amended is still about, and so is the one with the facts before they changed."""
     disk = SimulatedDisk()
     store = damage.opened(disk, create=True)
@@ -482,10 +482,13 @@ def test_copies_of_an_earlier_time_are_never_taken_for_the_newest() -> None:
     damage.abandon(store)
     truth, files = truth_of(disk), damage.files_of(disk)
 
+    whole = Sample(files, b"", {}, 0, [])
+
+    def lacking(tree: int) -> Damage:
+        return damage.flipped(whole, "data", page_of_tree(whole, tree) * PAGE_SIZE + 13, 1)
+
     def without(tree: int) -> Found:
-        raw = bytearray(files["data"])
-        raw[page_of_tree(Sample(files, b"", {}, 0, []), tree) * PAGE_SIZE + 13] ^= 1
-        return Found(damage.disk_of({**files, "data": bytes(raw)}))
+        return Found(damage.disk_of(lacking(tree).files))
 
     no_texts = without(TEXTS)
     assert no_texts.whole == {("late", "1"): truth["late", "1"]}, "its texts are found on the page of before"
@@ -500,6 +503,8 @@ def test_copies_of_an_earlier_time_are_never_taken_for_the_newest() -> None:
     found, now = no_facts.whole["late", "1"], truth["late", "1"]
     assert isinstance(found, Document) and isinstance(now, Document)
     assert (found.nodes, found.version.revision) == (now.nodes, now.version.revision - 1)
+    report, _ = saved(whole, lacking(VERSIONS), tmp_path)
+    assert (report.complete, report.outdated, len(report.lost)) == (False, [("late", "1")], 1)
 
 
 # --- more than one thing at once -------------------------------------------------------------------------------------------
