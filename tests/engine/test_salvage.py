@@ -23,11 +23,22 @@ from tests.engine.simulated import SimulatedDisk, SimulatedFile
 from tests.engine.test_damage import on_disk
 from tests.engine.test_engine import hostile
 from tests.engine.workload import STORE
-from treestore import Document, InvalidInput, Locked, MigrationError, NoStore, NotAStore, SalvageReport, Unavailable, Version
+from treestore import (
+    DiskFull,
+    Document,
+    InvalidInput,
+    Locked,
+    MigrationError,
+    NoStore,
+    NotAStore,
+    SalvageReport,
+    Unavailable,
+    Version,
+)
 from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.batch import Job
 from treestore.backends.btree.engine.engine import Engine
-from treestore.backends.btree.engine.file import FileSystem, OsFileSystem
+from treestore.backends.btree.engine.file import FileSystem, OsFile, OsFileSystem
 from treestore.backends.btree.engine.format import (
     META_SIZE,
     PAGE_SIZE,
@@ -424,10 +435,10 @@ def test_what_can_not_be_salvaged_is_refused_and_nothing_is_made(kept: Sample, t
     for place, why in ((tmp_path / "none", NoStore), (tmp_path / "letters", NotAStore), (source / "data", NotAStore)):
         with pytest.raises(why):
             treestore.salvage(place, target)
-    for folder in (tmp_path / "letters", tmp_path / "letters" / "letter"):
-        with pytest.raises(InvalidInput, match="is not empty"):
+    for folder, kind in ((tmp_path / "letters", InvalidInput), (tmp_path / "letters" / "letter", NotAStore)):
+        with pytest.raises(kind, match=r"is not empty|is a file"):
             treestore.salvage(source, folder)
-        with pytest.raises(InvalidInput, match="is not empty"):
+        with pytest.raises(kind, match=r"is not empty|is a file"):
             treestore.salvage(source, target, folder)
     for inside in (source, source / "wal" / "x"):
         with pytest.raises(InvalidInput, match="lies in the folder that is copied"):
@@ -447,6 +458,29 @@ def test_a_store_of_another_format_is_not_salvaged(kept: Sample, tmp_path: Path)
     source = on_disk(kept._replace(files={**kept.files, "data": bytes(raw)}), tmp_path / "damaged")
     with pytest.raises(MigrationError, match="format 2"):
         treestore.salvage(source, tmp_path / "saved")
+
+
+@pytest.mark.parametrize("writes", [0, 3, 6, 10, 14])
+def test_a_salvage_that_fails_leaves_nothing(
+    kept: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    one = damage.with_bytes(kept, "zero", "data", page_of_tree(kept, TEXTS) * PAGE_SIZE + 100, bytes(50))
+    source = on_disk(kept._replace(files=one.files), tmp_path / "damaged")
+    plain, left = OsFile.write, writes
+
+    def full_at_last(file: OsFile, offset: int, raw: bytes | bytearray) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise DiskFull("the disk is full")
+        plain(file, offset, raw)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(OsFile, "write", full_at_last)
+        with pytest.raises(DiskFull):
+            treestore.salvage(source, tmp_path / "saved")
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged"]
+    assert treestore.salvage(source, tmp_path / "saved").lost
 
 
 def test_a_salvage_that_is_killed_leaves_no_store_under_the_name(kept: Sample, tmp_path: Path) -> None:

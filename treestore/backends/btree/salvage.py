@@ -14,7 +14,6 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -278,16 +277,16 @@ def salvage(source: str, folder: str, parts: str) -> SalvageReport:
     """Copy all whole versions of the store in the folder ``source``, which is not changed and must not be open, to a new (or
     empty) folder; write what is left of the others to files in the folder ``parts``, which is made if there are any.
 
-    Raises NoStore, NotAStore, MigrationError or Locked for what is no store or one that is in use, InvalidInput where one of
-    the new folders holds something, DiskFull, ReadOnly, Unavailable; then the folder is as it was.
+    Raises NoStore, NotAStore, MigrationError or Locked for what is no store or one that is in use, InvalidInput or NotAStore
+    where one of the new folders holds something or is a file, DiskFull, ReadOnly, Unavailable; then nothing was made.
     """
     fs = UnchangedFileSystem()
     if not fs.exists(source):
         raise NoStore(f"there is no store at {source}")
     fs.list(source)  # or it is a file
-    for path in (folder, parts):
-        if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
-            raise InvalidInput(f"{path} is not empty; name a new folder", field="folder")
+    for path, field in ((folder, "folder"), (parts, "parts")):
+        if OsFileSystem().exists(path) and OsFileSystem().list(path):
+            raise InvalidInput(f"{path} is not empty; name a new folder", field=field)
     lock = fs.lock(os.path.join(source, LOCK), "")
     try:
         remains = find_remains(fs, source, _CACHE_BYTES)
@@ -316,7 +315,8 @@ def _saved(salvage: Salvage, remains: Remains, folder: str, parts: str) -> Salva
         fs.rename(stage, place)
         fs.sync_folder(os.path.dirname(place))
     except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
+        for made in (stage, parts):
+            shutil.rmtree(made, ignore_errors=True)
         raise
     return report
 
@@ -366,6 +366,20 @@ def _bury(backend: BtreeBackend, facts: Version) -> None:
     backend.write_now(WriteGroup((ReplaceVersion(alive, ()), DropVersion(facts))))
 
 
+def _write(path: str, content: bytes) -> None:
+    """A new file, in a folder that is made if need be."""
+    fs, folder = OsFileSystem(), os.path.dirname(path)
+    if not fs.exists(folder):
+        fs.make_folder(folder)
+    file = fs.open(path, create=True)
+    try:
+        file.write(0, content)
+        file.sync()
+    finally:
+        file.close()
+    fs.sync_folder(folder)
+
+
 _GIVEN_KEYS = (
     "node_id",
     "parent_id",
@@ -403,7 +417,6 @@ def _noted(name: Name, facts: Version | None, content: Content, parts: str, numb
     that may be of an earlier time."""
     file = None
     if content.nodes or content.unproven or content.pages or facts is not None:
-        Path(parts).mkdir(exist_ok=True)
         file = os.path.join(parts, f"{number:04}.json")
         whole = {
             "policy_id": name[0],
@@ -414,10 +427,7 @@ def _noted(name: Name, facts: Version | None, content: Content, parts: str, numb
             "pages": [{"page": page.page, "content": page.content, **(page.extra or {})} for page in content.pages],
             "texts_lost": content.texts_lost,
         }
-        with open(file, "xb") as target:
-            target.write(msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n")
-            target.flush()
-            os.fsync(target.fileno())
+        _write(file, msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n")
     return LostVersion(
         policy_id=name[0],
         version_id=name[1],
