@@ -44,7 +44,7 @@ from treestore.backends.btree.keyspace import (
 from treestore.backends.btree.remains import Entries
 from treestore.config import Settings
 from treestore.errors import Corrupted, InvalidInput, NoStore
-from treestore.operations import Check, DropVersion, ReplaceVersion, Segment, WriteGroup
+from treestore.operations import Check, Compact, DropVersion, ReplaceVersion, Segment, WriteGroup
 from treestore.records import LostVersion, Node, Outline, PageText, SalvageReport, Version
 from treestore.search import analyzer
 from treestore.search.postings import pack
@@ -306,6 +306,7 @@ def _saved(salvage: Salvage, remains: Remains, folder: str, parts: str) -> Salva
         backend = BtreeBackend.open(stage, Settings(cache_size_mb=_CACHE_BYTES >> 20))
         try:
             report = _copied(salvage, remains, backend, parts)
+            backend.read_one_now(Compact())  # all of it is in pages then, and nothing in the log only
             checked = backend.read_one_now(Check())
             if not checked.ok:
                 raise Corrupted(f"the copy is not sound, which is a fault in treestore: {checked.problems[0]}")
