@@ -542,6 +542,22 @@ def test_copies_of_an_earlier_time_are_never_taken_for_the_newest(tmp_path: Path
     assert (report.complete, report.outdated, len(report.lost)) == (False, [("late", "1")], 1)
 
 
+def test_what_is_of_another_policy_is_never_taken_for_a_part(kept: Sample) -> None:
+    """Versions have equal ids in many policies. Which number a policy has is lost, and so are the facts and some nodes."""
+    damaged = kept
+    for tree in (HEADS, VERSIONS, NODES):
+        one = damage.flipped(damaged, "data", page_of_tree(kept, tree) * PAGE_SIZE + 13, 1)
+        damaged = damaged._replace(files=one.files)
+    strays = find_remains(damage.disk_of(damaged.files), STORE, 1 << 20)
+    raw = bytearray(damaged.files["data"])
+    for leaf in strays.leaves():
+        if leaf.keys[0] in (b"bulk", b"deleted"):  # older copies of the heads
+            raw[leaf.page * PAGE_SIZE + 13] ^= 1
+    found = Found(damage.disk_of({**damaged.files, "data": bytes(raw)}))
+    assert ("deleted", "1") in found.parts, "it is known by the index of ingestions alone"
+    assert (found.parts["deleted", "1"].nodes, found.parts["deleted", "1"].unproven) == ([], [])
+
+
 # --- more than one thing at once -------------------------------------------------------------------------------------------
 
 

@@ -130,6 +130,8 @@ class Salvage:
             found = self._read(name, facts, number, layout)
             if found.whole:
                 return found
+            if number not in self._policies.get(name[0], ()):
+                continue  # it may be another policy's
             self._set_apart(found, layout, sure)
             if len(found.nodes) + len(found.unproven) >= len(best.nodes) + len(best.unproven):
                 best = found
@@ -150,7 +152,7 @@ class Salvage:
 
     def _placed(self, name: Name, facts: Version | None) -> Iterator[tuple[int, Layout, bool]]:
         """Where the content may lie, and whether it certainly does: what the layouts say; if those are lost, what belongs to
-        no other version."""
+        no other version; if the policy's number is lost, what belongs to any policy: the proof will tell."""
         numbers = self._policies.get(name[0])
         for (number, layout), sure in self._layouts.get(name[1], {}).items():
             fits = facts is None or (layout.nodes, layout.pages) == (facts.node_count, facts.page_count)
