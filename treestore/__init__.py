@@ -40,11 +40,13 @@ from treestore.records import (
     DocumentSummary,
     Envelope,
     Fact,
+    LostVersion,
     Node,
     NodeChange,
     Outline,
     PageText,
     Place,
+    SalvageReport,
     SearchHit,
     StoreResult,
     StoreStats,
@@ -52,7 +54,16 @@ from treestore.records import (
     Version,
 )
 from treestore.repositories.plan import AsyncDriver, SyncDriver
-from treestore.store import AsyncTreeStore, Snapshot, SyncTreeStore, TreeStore, open, open_sync  # noqa: A004 - as in gzip.open
+from treestore.store import (
+    AsyncTreeStore,
+    Snapshot,
+    SyncTreeStore,
+    TreeStore,
+    open,  # noqa: A004 - as in gzip.open
+    open_sync,
+    restore,
+    salvage,
+)
 
 __version__ = "0.1.0"
 
@@ -73,6 +84,7 @@ __all__ = [
     "Fact",
     "InvalidInput",
     "Locked",
+    "LostVersion",
     "MigrationError",
     "NoStore",
     "Node",
@@ -86,6 +98,7 @@ __all__ = [
     "PageText",
     "Place",
     "ReadOnly",
+    "SalvageReport",
     "SearchHit",
     "Settings",
     "Snapshot",
@@ -103,4 +116,6 @@ __all__ = [
     "open",
     "open_sync",
     "pageindex",
+    "restore",
+    "salvage",
 ]

@@ -198,6 +198,39 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
 
 
+class LostVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a damaged store that is not whole.
+
+    ``nodes`` and ``pages`` are how many it had (``None``: not known), of which ``nodes_read`` and ``pages_read`` can be read;
+    ``texts_lost`` of these nodes are without their text. ``facts``: what was known about it can be read. ``where`` names the
+    damaged places, ``file`` holds what can be read."""
+
+    policy_id: str
+    version_id: str
+    nodes: int | None
+    nodes_read: int
+    texts_lost: int
+    pages: int | None
+    pages_read: int
+    facts: bool
+    where: tuple[str, ...]
+    file: str | None
+
+
+class SalvageReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was saved of a damaged store: ``versions`` (tombstones too) with their ``nodes`` were copied whole, ``lost`` were
+    not. ``outdated`` are (policy, version) whose last changes are missing, or may be. ``damage`` has one line for each damaged
+    place, also where nothing was lost by it. ``complete``: all that was ever acknowledged is in the copy, as far as the files
+    can tell."""
+
+    complete: bool
+    versions: int
+    nodes: int
+    lost: list[LostVersion]
+    outdated: list[tuple[str, str]]
+    damage: list[str]
+
+
 # --- what changed --------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from treestore.backends.protocol import Backend, SyncBackend
 from treestore.config import Settings, masked
 from treestore.errors import Closed, InvalidInput
 from treestore.operations import Backup, Check, Compact, Stats
-from treestore.records import CheckReport, StoreStats
+from treestore.records import CheckReport, SalvageReport, StoreStats
 from treestore.repositories.documents import Documents
 from treestore.repositories.plan import AsyncDriver, Clock, D, Plan, Repository, SyncDriver, ask, verb
 from treestore.repositories.versions import Versions
@@ -273,6 +273,50 @@ class _Place(NamedTuple):
             missing = f"PostgreSQL needs {error.name}, which is not installed: install treestore with its extra, postgres"
             raise InvalidInput(missing, field="url") from error
         return PostgresBackend
+
+
+# --- copies of stores that are not open ------------------------------------------------------------------------------------
+
+
+def restore(backup: str | os.PathLike[str], folder: str | os.PathLike[str]) -> int:
+    """Copy a backup (or any store in a folder that nobody has open) to a new folder, after a check of all of it. Returns the
+    copy's size in bytes.
+
+    The backup is only read, so it may lie where nothing can be written. The copy appears when it is whole and on the disk:
+    ended before, this leaves no store. Raises InvalidInput if ``folder`` is not empty, NoStore, NotAStore, MigrationError,
+    Locked or Corrupted for what is no sound store, DiskFull, ReadOnly or Unavailable.
+    """
+    from treestore.backends.btree.restoring import restore
+
+    return restore(*_two_folders(backup, folder, "backup"))
+
+
+def salvage(
+    source: str | os.PathLike[str], folder: str | os.PathLike[str], parts: str | os.PathLike[str] | None = None
+) -> SalvageReport:
+    """Save what is left of a damaged store: copy all versions that are whole to a new store in ``folder``. What can be read of
+    the others is written to files in ``parts`` (by default the folder's name and ``.parts``), which is made if there are any.
+
+    The damaged store is not changed by a byte and may lie where nothing can be written; nobody may have it open. A version is
+    copied if its hashes prove it whole. Raises InvalidInput if a new folder is not empty, NoStore, NotAStore, MigrationError
+    or Locked for what can't be salvaged, DiskFull, ReadOnly or Unavailable.
+    """
+    from treestore.backends.btree.salvage import salvage
+
+    given, wanted = _two_folders(source, folder, "source")
+    beside = f"{wanted.rstrip('/')}.parts" if parts is None else _two_folders(source, parts, "source")[1]
+    return salvage(given, wanted, beside)
+
+
+def _two_folders(source: str | os.PathLike[str], target: str | os.PathLike[str], name: str) -> tuple[str, str]:
+    """Where something is copied from and to. Raises InvalidInput for what is no path, and a target inside of the source."""
+    found = [os.fspath(path) if isinstance(path, os.PathLike) else path for path in (source, target)]
+    given, wanted = (rules.check_text(path, field) for path, field in zip(found, (name, "folder"), strict=True))
+    inside = os.path.realpath(given)
+    if os.path.commonpath([inside, os.path.realpath(wanted)]) == inside:
+        rule = f"{rules.shown_path(wanted)} lies in the folder that is copied; name one outside of it"
+        raise InvalidInput(rule, field="folder")
+    return given, wanted
 
 
 def _checked_clock(clock: Clock) -> Clock:

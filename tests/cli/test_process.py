@@ -33,6 +33,7 @@ def test_help_names_every_verb(treestore: Command) -> None:
     ran = treestore.process("--help")
     assert (ran.status, ran.err) == (0, "")
     verbs = "ingest documents tree node children ancestors search page versions diff export delete stats check backup compact"
+    verbs += " restore salvage"
     assert [verb for verb in [*verbs.split(), "config"] if f" {verb} " not in ran.out] == []
 
 

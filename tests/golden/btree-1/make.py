@@ -24,6 +24,7 @@ import treestore  # noqa: E402 - the project's own, wherever this is run from
 from treestore import Settings, SyncDriver, TreeStore  # noqa: E402
 
 ARCHIVE, EXPECTED = HERE / "store.tar.gz", HERE / "expected.json"
+REPLAYED = 2
 EVERY_PLANE = "A\u007fé\u07ff한\ufffd\U00010000😀\r\n\t\u2028"
 
 

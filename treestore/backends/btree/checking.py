@@ -13,6 +13,8 @@ from collections.abc import Generator
 from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.check import check
 from treestore.backends.btree.engine.engine import Engine
+from treestore.backends.btree.engine.format import Meta
+from treestore.backends.btree.engine.freelist import Run
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.kept import NodeCache
 from treestore.backends.btree.keyspace import (
@@ -52,25 +54,33 @@ from treestore.trees import intervals, soundness
 
 def check_store(engine: Engine) -> Generator[None, None, CheckReport]:
     """Check everything at one committed moment; pauses after each page and each version."""
-    with engine.checkpointed() as (state, meta, free, chain):
-        pages = yield from check(state, meta, free, chain)
-        counts = {
-            "pages": meta.page_count,
-            "pages_free": pages.free_pages,
-            "pages_leaf": pages.leaf_pages,
-            "pages_branch": pages.branch_pages,
-            "pages_overflow": pages.overflow_pages,
-            "versions": state.count(VERSIONS),
-            "nodes": state.count(NODES),
-            "texts": state.count(TEXTS),
-        }
-        problems = list(pages.problems)
-        if not problems:
-            try:
-                problems += _check_records(state)
-                problems += yield from _check_policies(state)
-            except TreestoreError as error:
-                problems.append(str(error))
+    with engine.checkpointed() as moment:
+        return (yield from check_moment(*moment))
+
+
+def check_moment(
+    state: State, meta: Meta, free: list[Run], chain: list[Run]
+) -> Generator[None, None, CheckReport]:
+    """Check a state that lies wholly in its data file, with its meta page, the runs that are free in it and the pages of its
+    free list; nobody may write to the file meanwhile."""
+    pages = yield from check(state, meta, free, chain)
+    counts = {
+        "pages": meta.page_count,
+        "pages_free": pages.free_pages,
+        "pages_leaf": pages.leaf_pages,
+        "pages_branch": pages.branch_pages,
+        "pages_overflow": pages.overflow_pages,
+        "versions": state.count(VERSIONS),
+        "nodes": state.count(NODES),
+        "texts": state.count(TEXTS),
+    }
+    problems = list(pages.problems)
+    if not problems:
+        try:
+            problems += _check_records(state)
+            problems += yield from _check_policies(state)
+        except TreestoreError as error:
+            problems.append(str(error))
     return CheckReport(ok=not problems, problems=problems, counts=counts)
 
 

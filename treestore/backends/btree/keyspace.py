@@ -284,6 +284,14 @@ def row_text_hash(row: bytes) -> bytes | None:
     return row[-32:] if has_text(row) else None
 
 
+def decode_text(raw: bytes) -> str:
+    """A text. Raises Corrupted."""
+    try:
+        return _decode_text(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Corrupted(f"a stored text can't be decoded: {error}") from error
+
+
 def page_of(row: PageRow, content: bytes) -> PageText:
     """A page text from its row and its content in MessagePack. Raises Corrupted."""
     try:

@@ -27,8 +27,7 @@ from treestore.backends.btree.engine.compact import rewrite
 from treestore.backends.btree.engine.file import FileSystem, OsFileSystem, SyncFailed
 from treestore.backends.btree.engine.format import MAX_PAYLOAD, META_SLOTS, PAGE_SIZE, Meta, encode_meta
 from treestore.backends.btree.engine.freelist import FreeList, Run
-from treestore.backends.btree.engine.mvcc import Readers, State
-from treestore.backends.btree.engine.node import Root
+from treestore.backends.btree.engine.mvcc import Readers, State, state_of
 from treestore.backends.btree.engine.pager import Pager, PageWriter
 from treestore.backends.btree.engine.recovery import (
     DATA,
@@ -399,8 +398,7 @@ class Engine:
             token = self.readers.enter(self._meta.epoch)
             meta, free, chain, pager = self._meta, self._free, self._chain, self.state.pager
         try:
-            roots = {number: Root(reference, level, count) for number, (level, count, reference) in meta.roots.items()}
-            yield State(meta.epoch, meta.lsn, roots, pager), meta, free, chain
+            yield state_of(meta, pager), meta, free, chain
         finally:
             self.readers.leave(token)
 

@@ -208,21 +208,28 @@ def _close_after_fork() -> None:
 os.register_at_fork(after_in_child=_close_after_fork)
 
 
-def _taken(descriptor: int) -> bool:
-    """Whether somebody else has locked a file or folder; if nobody has, we have now."""
+def _taken(descriptor: int, how: int) -> bool:
+    """Whether somebody else has locked a file or folder; if nobody has, we have now: LOCK_EX alone, LOCK_SH with others."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     return False
 
 
-def _folder_taken(descriptor: int) -> bool:
+def _folder_taken(descriptor: int, how: int) -> bool:
     """As :func:`_taken`; False also where the file system locks no folders."""
     try:
-        return _taken(descriptor)
+        return _taken(descriptor, how)
     except OSError:
         return False
+
+
+def _refuse_taken(descriptor: int, folder: str, refused: bool, how: int) -> None:
+    """Lock the lock file of a folder that is locked already, or ``refused``. Raises Locked, naming the holder."""
+    if refused or _taken(descriptor, how):
+        who = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+        raise Locked(f"{folder} is in use by {who or 'another process'}")
 
 
 class OsFileSystem:
@@ -260,7 +267,7 @@ class OsFileSystem:
             home = OsFile(folder, os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         try:
             with _translated("lock", path), home.use() as at:
-                refused = _folder_taken(at)
+                refused = _folder_taken(at, fcntl.LOCK_EX)
                 try:
                     descriptor = os.open(name, os.O_RDWR | os.O_CLOEXEC | (0 if refused else os.O_CREAT), 0o600, dir_fd=at)
                 except FileNotFoundError as error:
@@ -272,9 +279,7 @@ class OsFileSystem:
             raise
         try:
             with _translated("lock", path):
-                if refused or _taken(descriptor):
-                    who = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-                    raise Locked(f"{folder} is in use by {who or 'another process'}")
+                _refuse_taken(descriptor, folder, refused, fcntl.LOCK_EX)
             with contextlib.suppress(OSError):  # on a full disk it is locked all the same
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, holder.encode(), 0)
@@ -330,6 +335,8 @@ class OsFileSystem:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+        except NotADirectoryError as error:
+            raise Corrupted(f"{path} is a file where a folder must be") from error
         except OSError as error:
             raise SyncFailed(f"cannot sync {path}: {error.strerror}") from error
 
@@ -337,3 +344,64 @@ class OsFileSystem:
         with _translated("look at", path), self._at(path) as (name, folder):
             found = os.stat(name, dir_fd=folder)
         return found.st_dev, found.st_ino
+
+
+class _UnchangedFile(OsFile):
+    """A file that is only read; there is nothing to be synced."""
+
+    def sync(self) -> None:
+        pass
+
+
+class UnchangedFileSystem(OsFileSystem):
+    """The operating system's file system for looking at a store without changing a byte or a name of it, so also where
+    nothing can be written. What would change something raises ReadOnly; syncs do nothing."""
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        try:
+            return _UnchangedFile(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except FileNotFoundError as error:
+            raise Corrupted(f"{path} is missing") from error
+        except OSError as error:
+            raise _translate(error, "open", path) from error
+
+    def lock(self, path: str, holder: str) -> File:
+        """Keep others from opening the store, and refuse (Locked) where one has it open. Without a lock file, which a copy may
+        lack, the folder alone is locked: the file is not made."""
+        folder = os.path.dirname(path)
+        with _translated("open", folder):
+            home = OsFile(folder, os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        try:
+            with _translated("lock", path), home.use() as at:
+                refused = _folder_taken(at, fcntl.LOCK_SH)
+                try:
+                    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError as error:
+                    if refused:
+                        raise Locked(f"{folder} is in use by another process") from error
+                    return home
+        except BaseException:
+            home.close()
+            raise
+        lock = _Lock(path, descriptor, home, lambda: None)
+        try:
+            with _translated("lock", path):
+                _refuse_taken(descriptor, folder, refused, fcntl.LOCK_SH)
+        except BaseException:
+            lock.close()
+            raise
+        return lock
+
+    def make_folder(self, path: str) -> None:
+        raise ReadOnly(f"{path} would be made, and nothing here is to be changed")
+
+    def rename(self, old: str, new: str) -> None:
+        raise ReadOnly(f"{old} would be renamed, and nothing here is to be changed")
+
+    def remove(self, path: str) -> None:
+        raise ReadOnly(f"{path} would be removed, and nothing here is to be changed")
+
+    def sync_folder(self, path: str) -> None:
+        if not os.path.isdir(path):
+            raise Corrupted(f"{path} is a file where a folder must be")
+

@@ -225,16 +225,24 @@ def encode_meta(meta: Meta) -> bytes:
     return raw.ljust(META_SIZE - 4, b"\0") + crc32(raw.ljust(META_SIZE - 4, b"\0")).to_bytes(4, "little")
 
 
+def other_format(what: str, version: int) -> MigrationError:
+    """The error for a store that is not of this format, with the way on."""
+    if version < FORMAT_VERSION:
+        way = "an older treestore wrote it: write its documents to files with that one (treestore export) and ingest them here"
+    else:
+        way = "open it with the version of treestore that wrote it, or a newer one"
+    return MigrationError(
+        f"{what}; this treestore reads format {FORMAT_VERSION} with pages of {PAGE_SIZE} bytes, and changed nothing: {way}"
+    )
+
+
 def decode_meta(raw: bytes) -> Meta | None:
     """None where the page is not a whole meta page. Raises MigrationError for one of another format version."""
     if len(raw) != META_SIZE or raw[:16] != MAGIC or crc32(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
         return None
     _, version, page_size, store_id, generation, lsn, epoch, page_count, freelist, log, count = _META.unpack_from(raw)
     if version != FORMAT_VERSION or page_size != PAGE_SIZE:
-        raise MigrationError(
-            f"the store has format {version} with pages of {page_size} bytes; this treestore reads format {FORMAT_VERSION}"
-            f" with pages of {PAGE_SIZE} bytes: open it with the version of treestore that wrote it, or a newer one"
-        )
+        raise other_format(f"the store has format {version} with pages of {page_size} bytes", version)
     if count > MAX_TREES:
         return None
     roots = {}
@@ -279,7 +287,7 @@ def decode_log_header(raw: bytes) -> tuple[bytes, int, int] | None:
     if magic != LOG_MAGIC or crc32(raw[: LOG_HEADER - 4]) != checksum:
         return None
     if version != FORMAT_VERSION:
-        raise MigrationError(f"the store's log has format {version}; this treestore reads format {FORMAT_VERSION}")
+        raise other_format(f"a file of the store's log has format {version}", version)
     return store_id, number, start
 
 

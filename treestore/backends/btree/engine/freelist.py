@@ -17,12 +17,14 @@ from treestore.errors import DiskFull
 Run = tuple[int, int]  # first page, number of pages
 
 def coalesce(runs: Iterable[Run]) -> list[Run]:
-    """The same pages as few runs in order. Runs that overlap are an AssertionError: a page was given up twice."""
+    """The same pages as few runs in order. Runs that overlap are an AssertionError (with ``python -O`` too, since recovery
+    relies on it): a page was given up twice."""
     merged: list[Run] = []
     for start, length in sorted(runs):
         if merged and merged[-1][0] + merged[-1][1] >= start:
             first, count = merged[-1]
-            assert first + count == start, f"page {start} was freed twice"
+            if first + count != start:
+                raise AssertionError(f"page {start} was freed twice")
             merged[-1] = (first, count + length)
         else:
             merged.append((start, length))
@@ -37,14 +39,16 @@ def without(runs: list[Run], taken: list[Run]) -> list[Run]:
         end = start + length
         while at < len(taken) and taken[at][0] < end:
             first, count = taken[at]
-            assert first >= start and first + count <= end, f"page {first} is not free"
+            if first < start or first + count > end:
+                raise AssertionError(f"page {first} is not free")
             if first > start:
                 kept.append((start, first - start))
             start = first + count
             at += 1
         if start < end:
             kept.append((start, end - start))
-    assert at == len(taken), f"page {taken[at][0]} is not free"
+    if at != len(taken):
+        raise AssertionError(f"page {taken[at][0]} is not free")
     return kept
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from treestore.backends.btree.engine import cursor
+from treestore.backends.btree.engine.format import Meta
 from treestore.backends.btree.engine.node import Root
 from treestore.backends.btree.engine.pager import Pager
 
@@ -64,6 +65,12 @@ class State(NamedTuple):
         """Entries in a tree."""
         root = self.roots.get(number)
         return root.entries if root is not None else 0
+
+
+def state_of(meta: Meta, pager: Pager) -> State:
+    """The moment of a checkpoint, wholly in its data file."""
+    roots = {number: Root(reference, level, count) for number, (level, count, reference) in meta.roots.items()}
+    return State(meta.epoch, meta.lsn, roots, pager)
 
 
 class Readers:

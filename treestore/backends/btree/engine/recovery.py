@@ -26,8 +26,7 @@ from treestore.backends.btree.engine.format import (
     encode_meta,
 )
 from treestore.backends.btree.engine.freelist import FreeList, Run, coalesce
-from treestore.backends.btree.engine.mvcc import State
-from treestore.backends.btree.engine.node import Root
+from treestore.backends.btree.engine.mvcc import State, state_of
 from treestore.backends.btree.engine.pager import Pager
 from treestore.backends.btree.engine.tree import Edit, Graft
 from treestore.backends.btree.engine.wal import begun_files, read_log
@@ -187,6 +186,18 @@ def read_freelist(data: File, meta: Meta) -> tuple[list[Run], list[Run]]:
     return coalesce(free), chain
 
 
+def _reserve(freelist: FreeList, changes: list[TreeChange], lsn: int, logs: str) -> None:
+    """Take the pages of a record's grafts. They were free when it was written, so a meta page in which they are not is an
+    older one that cannot be gone back to: what it refers to was written over."""
+    try:
+        freelist.reserve(coalesce(run for change in changes for new in change.grafts for run in new.runs))
+    except AssertionError as error:
+        raise Corrupted(
+            f"log record {lsn} in {logs} links pages that are in use ({error}): the newest meta page that is valid in the"
+            " data file is not the newest that was written"
+        ) from error
+
+
 def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
     """The state after the last acknowledged group. Raises Corrupted (saying where), NotAStore, MigrationError."""
     path, logs = os.path.join(folder, DATA), os.path.join(folder, LOG_FOLDER)
@@ -200,15 +211,14 @@ def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
         meta, slot = read_meta(data, path)
         free, chain = read_freelist(data, meta)
         freelist = FreeList(free.copy(), meta.page_count)
-        roots = {number: Root(reference, level, count) for number, (level, count, reference) in meta.roots.items()}
-        state = State(meta.epoch, meta.lsn, roots, Pager(data, cache_bytes))
+        state = state_of(meta, Pager(data, cache_bytes))
         replayed = replayed_bytes = dirty = 0
         for lsn, payload in read_log(fs, logs, meta.store_id, meta.lsn, meta.log):
             try:
                 changes = decode_changes(payload)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise Corrupted(f"log record {lsn} in {logs} makes no sense: {error}") from error
-            freelist.reserve(coalesce(run for change in changes for new in change.grafts for run in new.runs))
+            _reserve(freelist, changes, lsn, logs)
             state, edit = apply(state, changes, lsn)
             freelist.give_up(state.epoch, edit.freed)
             replayed += 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,8 @@ from treestore.backends.btree.engine.format import (
 from treestore.errors import Corrupted, OutcomeUnknown, TreestoreError
 
 SPARE = "spare"  # the name of one old file that waits for use under a new number
+_FILE_NAME = re.compile(r"[0-9]{20}\.log")
+_MOST_NUMBER = 2**64 - 1
 KEPT_FILES = 3  # the newest files are kept although a checkpoint holds what is in them
 _FIRST_GROWTH = 64 * 1024
 _MOST_GROWTH = 4 * 1024 * 1024
@@ -44,9 +47,9 @@ def file_name(number: int) -> str:
 
 
 def log_numbers(fs: FileSystem, folder: str) -> list[int]:
-    """The numbers of the log files in a folder, ascending."""
-    names = fs.list(folder)
-    return sorted(int(name[:-4]) for name in names if name.endswith(".log") and name[:-4].isdigit())
+    """The numbers of the log files in a folder, ascending. What has another name than they have is none."""
+    numbers = [int(name[:20]) for name in fs.list(folder) if _FILE_NAME.fullmatch(name)]
+    return sorted(number for number in numbers if number <= _MOST_NUMBER)
 
 
 class Log:
@@ -117,6 +120,7 @@ class Log:
         path = os.path.join(self._folder, file_name(number))
         spare = os.path.join(self._folder, SPARE)
         if self._fs.exists(spare):
+            self._fs.open(spare).close()  # if it is no file any more, it must not become the newest log file
             self._fs.rename(spare, path)
         file = self._fs.open(path, create=True)
         try:
@@ -234,7 +238,7 @@ def _file_records(fs: FileSystem, store_id: bytes, log_file: LogFile, end: int |
     try:
         lsn, offset = log_file.start, LOG_START
         while lsn != end:
-            head, payload = _record_at(file, salt, offset)
+            head, payload = record_at(file, salt, offset)
             if head is None or head.lsn != lsn or head.batch > lsn:
                 if end is not None:
                     raise Corrupted(f"log file {log_file.path}, byte {offset}: record {lsn} is damaged")
@@ -252,8 +256,8 @@ def _file_records(fs: FileSystem, store_id: bytes, log_file: LogFile, end: int |
         file.close()
 
 
-def _record_at(file: File, salt: int, offset: int) -> tuple[RecordHead | None, bytes]:
-    """The whole record at an offset, if there is one."""
+def record_at(file: File, salt: int, offset: int) -> tuple[RecordHead | None, bytes]:
+    """The header and the payload of the whole record at an offset, if there is one."""
     head = decode_record(salt, file.read(offset, RECORD_HEADER))
     if head is None or offset + head.size > file.size() + 8:
         return None, b""
@@ -266,25 +270,38 @@ def _later_batch(fs: FileSystem, store_id: bytes, log_file: LogFile, offset: int
 
     Raises Corrupted where more bytes claim to be records than the file has: nothing that was ever written looks so.
     """
-    salt = log_salt(store_id, log_file.number)
-    marker = log_marker(salt)
     file = fs.open(log_file.path)
     try:
-        claimed, size = 0, file.size()
-        while window := file.read(offset, _SEARCH):
-            at = window.find(marker)
-            while at >= 0:
-                head = decode_record(salt, file.read(offset + at, RECORD_HEADER))
-                if head is not None and offset + at + head.size <= size + 8 and (offset + at - LOG_START) % 8 == 0:
-                    claimed += head.size
-                    if claimed > 2 * size:
-                        raise Corrupted(f"log file {log_file.path}, byte {offset + at}: records that overlap each other")
-                    if head.batch > lsn and _record_at(file, salt, offset + at)[0] is not None:
-                        return head.lsn
-                at = window.find(marker, at + 1)
-            if len(window) < _SEARCH:
-                break
-            offset += len(window) - len(marker) + 1
+        for _, head in whole_records(file, log_salt(store_id, log_file.number), offset, log_file.path):
+            if head.batch > lsn:
+                return head.lsn
     finally:
         file.close()
     return 0
+
+
+def whole_records(file: File, salt: int, offset: int, path: str) -> Iterator[tuple[int, RecordHead]]:
+    """The offsets and headers of all whole records of a file from ``offset`` on, whatever lies between them.
+
+    Raises Corrupted where more bytes claim to be records than the file has: nothing that was ever written looks so.
+    """
+    marker = log_marker(salt)
+    claimed, size = 0, file.size()
+    while window := file.read(offset, _SEARCH):
+        begin, at = offset, window.find(marker)
+        while at >= 0:
+            place = begin + at
+            head = decode_record(salt, file.read(place, RECORD_HEADER))
+            skip = 1
+            if head is not None and place + head.size <= size + 8 and (place - LOG_START) % 8 == 0:
+                claimed += head.size
+                if claimed > 2 * size:
+                    raise Corrupted(f"log file {path}, byte {place}: records that overlap each other")
+                if record_at(file, salt, place)[0] is not None:
+                    yield place, head
+                    skip = head.size
+            at = window.find(marker, at + skip)
+            offset = max(offset, place + skip)
+        if len(window) < _SEARCH:
+            break
+        offset = max(offset, begin + len(window) - len(marker) + 1)
