@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,20 @@ def test_what_is_no_backup_is_refused(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(MigrationError, match="format 9"):
         treestore.restore(copy, target)
     assert not target.exists()
+
+
+@pytest.mark.parametrize("read", [treestore.restore, treestore.salvage])
+def test_a_store_in_use_whose_lock_file_somebody_deleted_is_refused_all_the_same(
+    copy: Path, tmp_path: Path, read: Callable[[Path, Path], object]
+) -> None:
+    with treestore.open_sync(f"btree:///{copy}"):
+        (copy / "LOCK").unlink()
+        with pytest.raises(Locked, match="is in use by another process"):
+            read(copy, tmp_path / "new")
+    (copy / "LOCK").unlink(missing_ok=True)
+    read(copy, tmp_path / "new")
+    assert not (copy / "LOCK").exists(), "the copy is left as it was"
+    assert moment(tmp_path / "new") == moment(copy)
 
 
 def test_no_damaged_backup_is_restored_wrongly(tmp_path: Path) -> None:
