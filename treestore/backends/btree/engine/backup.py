@@ -14,7 +14,7 @@ import msgspec
 from treestore.backends.btree.engine.compact import rewrite
 from treestore.backends.btree.engine.file import FileSystem
 from treestore.backends.btree.engine.mvcc import State
-from treestore.backends.btree.engine.recovery import DATA, LOG_FOLDER, NEW_DATA, empty_meta
+from treestore.backends.btree.engine.recovery import DATA, LOG_FOLDER, NEW_DATA, empty_meta, sync_parent
 from treestore.errors import InvalidInput
 
 _CACHE_BYTES = 8 * 1024 * 1024  # for the branches of the copy; its leaves are written once and not kept
@@ -31,7 +31,7 @@ def backup(fs: FileSystem, folder: str, state: State) -> int:
             raise InvalidInput(f"{folder} is not empty; name a new folder", field="folder")
     else:
         fs.make_folder(folder)
-        fs.sync_folder(os.path.dirname(os.path.abspath(folder)))
+    sync_parent(fs, folder)
     fs.make_folder(os.path.join(folder, LOG_FOLDER))
     fs.sync_folder(folder)
     path = os.path.join(folder, NEW_DATA)
