@@ -6,8 +6,13 @@ disk as a power cut may leave it: any version of each sector, any size the file 
 :meth:`SimulatedDisk.after_kill` is what the death of the process alone leaves: all is there and can be read, but what was not
 synced is still not durable.
 
+A sync makes durable what was written before it began. One that fails may have lost any of it: what is read afterwards is
+still what was written, but the system believes that it is on the disk, and no later sync writes it.
+
 ``fault`` is asked before each operation for an error to raise in its place; ``hook`` is called when an operation is under
-way: after a write or a change of names was done (and is not durable), before a sync is.
+way: after a write or a change of names was done (and is not durable), before a sync is. ``turn`` is called at the same
+moments and before an operation begins: others may use the disk in it. ``told`` is called with the path when somebody is told
+that a sync failed.
 """
 
 from __future__ import annotations
@@ -23,8 +28,14 @@ from treestore.errors import Corrupted, DiskFull, Locked, TreestoreError, Unavai
 SECTOR = 512
 ROOT = "/disk"
 
+SPARED = 8
+"""Bytes at the end that a write which fails has not written: as much as a log record has padding, which is zeros anyway."""
+
 SYNCS = frozenset({"sync", "sync_folder"})
-CHANGES = frozenset({"write", "reserve", "open", "lock", "rename", "remove", "make_folder"})
+GROWTH = frozenset({"write", "reserve", "open", "make_folder"})
+"""What needs room, and fails on a full disk."""
+WRITES = GROWTH | SYNCS | {"lock", "rename", "remove"}
+ALL = WRITES | {"read"}
 
 Fault = Callable[[int, str, str], TreestoreError | None]
 """Given the number, the kind and the path of an operation, the error that it ends in."""
@@ -32,40 +43,69 @@ Fault = Callable[[int, str, str], TreestoreError | None]
 _devices = itertools.count(1)
 
 
+Versions = list[tuple[int, bytes]]
+"""What a sector held since it was last durable, each with the number of the write that made it, ascending."""
+
+
 class _Inode:
     """A file: its present bytes, its durable ones, and the versions of sectors and sizes in between."""
 
     def __init__(self, content: bytes = b"") -> None:
         self.current = bytearray(content)
-        self.durable = bytes(content)
-        self.sectors: dict[int, list[bytes]] = {}
-        self.sizes: list[int] = []
+        self.durable = bytearray(content)
+        self.sectors: dict[int, Versions] = {}
+        self.sizes: list[tuple[int, int]] = []  # with the number of the write, as in the sectors
+        self.writes = 0
 
     def write(self, offset: int, raw: bytes | bytearray) -> None:
-        end = offset + len(raw)
-        if end > len(self.current):
-            self.current.extend(bytes(end - len(self.current)))
-            self.sizes.append(end)
-        self.current[offset:end] = raw
-        for sector in range(offset // SECTOR, -(-end // SECTOR)):
-            self.sectors.setdefault(sector, []).append(bytes(self.current[sector * SECTOR : (sector + 1) * SECTOR]))
+        self.grow(offset + len(raw))
+        self.current[offset : offset + len(raw)] = raw
+        first, end = offset // SECTOR, -(-(offset + len(raw)) // SECTOR)
+        written = bytes(self.current[first * SECTOR : end * SECTOR])
+        for at, sector in enumerate(range(first, end)):
+            version = self.writes, written[at * SECTOR : (at + 1) * SECTOR]
+            known = self.sectors.get(sector)
+            if known is None:
+                self.sectors[sector] = [version]
+            else:
+                known.append(version)
 
     def grow(self, size: int) -> None:
+        self.writes += 1
         if size > len(self.current):
             self.current.extend(bytes(size - len(self.current)))
-            self.sizes.append(size)
+            self.sizes.append((self.writes, size))
 
-    def sync(self) -> None:
-        self.durable = bytes(self.current)
+    def sync(self, writes: int) -> None:
+        """The first so many writes are durable."""
+        for number, size in self.sizes:
+            if number <= writes:
+                self.durable.extend(bytes(size - len(self.durable)))
+        self.sizes = [entry for entry in self.sizes if entry[0] > writes]
+        later: dict[int, Versions] = {}
+        for sector, versions in self.sectors.items():
+            if versions[-1][0] > writes:
+                later[sector] = [version for version in versions if version[0] > writes]
+                versions = [version for version in versions if version[0] <= writes]
+            if versions:
+                raw = versions[-1][1]
+                self.durable[sector * SECTOR : sector * SECTOR + len(raw)] = raw
+        self.sectors = later
+
+    def lose(self, choose: random.Random) -> None:
+        """A sync failed: of each sector any version may be on the disk, and the newest one passes for it."""
+        self.durable[:] = self.torn(choose, None)
+        self.durable.extend(bytes(len(self.current) - len(self.durable)))
         self.sectors.clear()
         self.sizes.clear()
 
     def copy(self) -> _Inode:
         other = _Inode()
         other.current = bytearray(self.current)
-        other.durable = self.durable
+        other.durable = bytearray(self.durable)
         other.sectors = {sector: versions.copy() for sector, versions in self.sectors.items()}
         other.sizes = self.sizes.copy()
+        other.writes = self.writes
         return other
 
     def torn(self, choose: random.Random, keep: float | None) -> bytes:
@@ -77,12 +117,12 @@ class _Inode:
                 return choose.randint(0, count)
             return count if choose.random() < keep else 0
 
-        size = [len(self.durable), *self.sizes][pick(len(self.sizes))]
+        size = [len(self.durable), *(size for _, size in self.sizes)][pick(len(self.sizes))]
         content = bytearray(self.durable[:size].ljust(size, b"\0"))
         for sector, versions in self.sectors.items():
             at = pick(len(versions))
             if at and sector * SECTOR < size:
-                raw = versions[at - 1][: size - sector * SECTOR]
+                raw = versions[at - 1][1][: size - sector * SECTOR]
                 content[sector * SECTOR : sector * SECTOR + len(raw)] = raw
         return bytes(content)
 
@@ -124,7 +164,8 @@ class SimulatedFile:
         try:
             self._disk.begin("write", self._path)
         except TreestoreError:
-            self._inode.write(offset, data[: len(data) // 2])  # a write that fails may have been done in part
+            whole = max(0, len(data) - SPARED)
+            self._inode.write(offset, data[: whole * (self._disk.operations % 3) // 2])  # it may have been done in part
             raise
         self._inode.write(offset, data)
         self._disk.done("write", self._path)
@@ -135,9 +176,15 @@ class SimulatedFile:
         self._disk.done("reserve", self._path)
 
     def sync(self) -> None:
-        self._disk.begin("sync", self._path)
+        try:
+            self._disk.begin("sync", self._path)
+        except SyncFailed:
+            self._inode.lose(random.Random(self._disk.operations))
+            self._disk.sync_failed(self._path)
+            raise
+        writes = self._inode.writes
         self._disk.done("sync", self._path)
-        self._inode.sync()
+        self._inode.sync(writes)
 
     def size(self) -> int:
         return len(self._inode.current)
@@ -158,12 +205,16 @@ class SimulatedDisk:
         self.operations = 0
         self.fault: Fault | None = None
         self.hook: Callable[[str, str], None] | None = None
+        self.turn: Callable[[], None] | None = None
+        self.told: Callable[[str], None] | None = None
         self._device = next(_devices)
 
     # --- what happens to it ----------------------------------------------------------------------------------------------
 
     def begin(self, kind: str, path: str) -> None:
         """An operation is about to be done: it is counted, and may fail."""
+        if self.turn is not None:
+            self.turn()
         self.operations += 1
         if self.fault is not None:
             error = self.fault(self.operations, kind, path)
@@ -174,6 +225,15 @@ class SimulatedDisk:
         """An operation is under way."""
         if self.hook is not None:
             self.hook(kind, path)
+        if self.turn is not None:
+            self.turn()
+
+    def sync_failed(self, path: str) -> None:
+        """A sync has failed: others may go on before its caller is told."""
+        if self.turn is not None:
+            self.turn()
+        if self.told is not None:
+            self.told(path)
 
     def after_cut(self, seed: int, keep: float | None = None) -> SimulatedDisk:
         """This disk as a power cut at this moment may leave it. ``keep`` is the part of what was not synced that is kept,
@@ -273,30 +333,35 @@ class SimulatedDisk:
         self.done("remove", path)
 
     def sync_folder(self, path: str) -> None:
-        self.begin("sync_folder", path)
+        try:
+            self.begin("sync_folder", path)
+        except SyncFailed:
+            self.sync_failed(path)
+            raise
+        covered = [change for change in self.pending if change.folder == path]
         self.done("sync_folder", path)
-        kept = []
-        for change in self.pending:
-            if change.folder == path:
+        for change in covered:
+            if change in self.pending:  # else another sync was faster
                 change.apply(self.durable)
-            else:
-                kept.append(change)
-        self.pending = kept
+                self.pending.remove(change)
 
     def identity(self, path: str) -> tuple[int, int]:
         return -self._device, hash(path)
 
 
-def failing(at: int, *, for_ever: bool, full: bool = False, reads: bool = False) -> Fault:
-    """A fault that fails operation number ``at`` and, ``for_ever``, all later ones: a disk that is broken, or ``full``.
-    Reads fail only with ``reads``."""
+def failing(at: int, *, for_ever: bool, full: bool = False, kinds: frozenset[str] = WRITES) -> Fault:
+    """A fault that fails operation number ``at``, counted from 1 among those of ``kinds`` from now on, and, ``for_ever``, all
+    of them after it: a disk that is broken, or ``full``."""
+    count = 0
 
     def fault(number: int, kind: str, path: str) -> TreestoreError | None:
-        if number < at or (number > at and not for_ever) or (kind == "read" and not reads):
+        nonlocal count
+        count += kind in kinds
+        if kind not in kinds or count < at or (count > at and not for_ever):
             return None
-        if full:
-            return DiskFull(f"the disk is full: cannot {kind} {path}") if kind in CHANGES - {"rename", "remove"} else None
-        return SyncFailed(f"cannot sync {path}") if kind in SYNCS else Unavailable(f"cannot {kind} {path}: input/output error")
+        if kind in SYNCS:
+            return SyncFailed(f"cannot sync {path}: {'no space left' if full else 'input/output error'}")
+        return DiskFull(f"the disk is full: cannot {kind} {path}") if full else Unavailable(f"cannot {kind} {path}")
 
     return fault
 

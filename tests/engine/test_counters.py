@@ -81,7 +81,7 @@ def test_counters_of_64_bits_go_across(folder: str, border: int) -> None:
     """LSNs, epochs (which number commits), generations of meta pages and numbers of log files, all at once."""
     start = border - 2
     begun_at(folder, lsn=start, epoch=start, generation=start, log=start)
-    history = History()
+    history = History(start)
     for seed in range(3):
         engine = Engine.open(folder, OPTIONS)
         assert contents(engine.state) == history.models[-1]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from tests.engine.simulated import SYNCS, SimulatedDisk, failing
+from tests.engine.crashing import WORKLOADS, Tally, fail
+from tests.engine.interleaved import Turns
+from tests.engine.simulated import ALL, GROWTH, SimulatedDisk, failing
 from tests.engine.workload import (
     SMALL,
     STORE,
@@ -18,7 +22,6 @@ from tests.engine.workload import (
     contents,
     groups,
     key,
-    random_group,
     verify,
 )
 from treestore.backends.btree.engine.batch import Job
@@ -26,38 +29,8 @@ from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.file import SyncFailed
 from treestore.errors import Corrupted, DiskFull, OutcomeUnknown, TreestoreError, Unavailable
 
-
-def steps(history: History) -> list[Callable[[Engine], object]]:
-    """Single groups, batches, long values, bulk loads, rotation, checkpoints and a compaction, each a step of its own."""
-    choose = random.Random(21)
-    found: list[Callable[[Engine], object]] = []
-
-    def commit(*some: Group) -> None:
-        found.append(lambda engine: history.commit(engine, some))
-
-    for turn in range(4):
-        commit(random_group(choose))
-        commit(*(random_group(choose) for _ in range(4)))
-        commit(Group({(1, key(turn)): b"v" * 12_000}, [(2, b"b", b"c")], [(2, bulk_entries(b"b%d" % turn, 40))]))
-        commit(*(Group({(3, key(i)): choose.randbytes(900)}) for i in range(20)))
-        found.append(Engine.checkpoint)
-    found.append(Engine.compact)
-    commit(random_group(choose))
-    found.append(Engine.checkpoint)
-    commit(*groups(22, 2))
-    return found
-
-
-def run(disk: SimulatedDisk, history: History) -> Engine:
-    """Take all steps, whatever fails; after each, all that was acknowledged can be read."""
-    engine = Engine.open(STORE, SMALL, fs=disk)
-    for step in steps(history):
-        try:
-            step(engine)
-        except TreestoreError:
-            assert disk.fault is not None
-        assert contents(engine.state) == history.models[history.acknowledged]
-    return engine
+SHORT = {"groups": (4, 1.0), "rotation": (3, 1.0), "threads": (1, 0.2), "documents": (4, 0.15)}
+"""Of each workload the steps that are done, and the part of its operations that is made to fail."""
 
 
 def created() -> SimulatedDisk:
@@ -67,54 +40,13 @@ def created() -> SimulatedDisk:
     return disk
 
 
-def operations_of_a_run() -> int:
-    disk = created()
-    before = disk.operations
-    run(disk, History())._let_go("crash")
-    return disk.operations - before
-
-
-@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for ever"])
-@pytest.mark.parametrize("full", [False, True], ids=["broken", "full"])
-def test_a_fault_at_every_operation(for_ever: bool, full: bool) -> None:
-    total = operations_of_a_run()
-    assert total > 150
-    for number in range(10, total, 2 if for_ever else 1):  # the first ones open the store
-        disk, history = created(), History()
-        failed: list[tuple[str, str]] = []
-        fault = failing(disk.operations + number, for_ever=for_ever, full=full)
-
-        def noted(at: int, kind: str, path: str) -> TreestoreError | None:
-            error = fault(at, kind, path)  # noqa: B023 - called within this turn of the loop
-            if error is not None:
-                failed.append((kind, path))  # noqa: B023
-            return error
-
-        disk.fault = noted
-        try:
-            engine = run(disk, history)
-            disk.fault = None
-            after_healing(engine, disk, history, failed)
-        except (AssertionError, TreestoreError) as error:
-            raise AssertionError(f"operation {number} of {total}, {failed}: {error}") from error
-
-
-def after_healing(engine: Engine, disk: SimulatedDisk, history: History, failed: list[tuple[str, str]]) -> None:
-    """The disk works again: an engine whose sync failed stays poisoned, another one goes on as if nothing had been."""
-    of_the_store = [path for kind, path in failed if kind in SYNCS and not path.endswith(".new")]
-    verify(disk.after_cut(len(failed), 0.0), history)
-    verify(disk.after_cut(len(failed)), history)
-    if of_the_store or not engine.writable:
-        assert [type(error) for error in history.commit(engine, [Group({(1, b"late"): b"1"})])] == [Unavailable]
-        with pytest.raises(Unavailable, match="open it again"):
-            engine.checkpoint()
-        assert contents(engine.state) == history.models[history.acknowledged]
-        engine.close()
-    else:
-        history.sent(engine, Group({(1, b"late"): b"1"}))
-        accounted(engine)
-        engine._let_go("crash")
-    verify(disk, history)
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_fault_at_operations_of_every_kind(name: str) -> None:
+    """In runs that are short enough, each of them; ``scripts/crash_loop.py --faults 1`` tries each of any run."""
+    tally = Tally()
+    steps, part = SHORT.get(name, (5, 0.15))
+    fail(partial(WORKLOADS[name], 0, steps), 0, tally, part)
+    assert tally.faults > 10
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["broken", "full"])
@@ -137,7 +69,7 @@ def test_a_fault_at_every_operation_of_creating_opening_and_closing(full: bool) 
     for number in range(1, disk.operations):
         for for_ever in (False, True):
             broken, history = SimulatedDisk(), History()
-            broken.fault = failing(number, for_ever=for_ever, full=full, reads=True)
+            broken.fault = failing(number, for_ever=for_ever, full=full, kinds=GROWTH if full else ALL)
             try:
                 life(broken, history)
             except TreestoreError as error:
@@ -186,7 +118,7 @@ def test_a_checkpoint_that_failed_is_finished_and_one_of_the_present_moment_foll
     disk, history = created(), History()
     engine = Engine.open(STORE, SMALL, fs=disk)
     history.sent(engine, *groups(30, 3))
-    disk.fault = failing(0, for_ever=True, full=True)
+    disk.fault = failing(0, for_ever=True, full=True, kinds=GROWTH)
     with pytest.raises(DiskFull):
         engine.checkpoint()
     disk.fault = None
@@ -197,13 +129,15 @@ def test_a_checkpoint_that_failed_is_finished_and_one_of_the_present_moment_foll
     engine.close()
 
 
-def test_a_full_disk_stays_readable_and_takes_writes_again_when_there_is_room() -> None:
+@pytest.mark.parametrize("seed", range(20))
+def test_a_full_disk_stays_readable_and_takes_writes_again_when_there_is_room(seed: int) -> None:
+    """Whether the next log file is due or not, and whether what is written in part can be taken back or not."""
     disk, history = created(), History()
     engine = Engine.open(STORE, SMALL, fs=disk)
-    history.sent(engine, *groups(26, 5))
-    disk.fault = failing(0, for_ever=True, full=True)
+    history.sent(engine, *groups(2600 + seed, 5))
+    disk.fault = failing(0, for_ever=True, full=True, kinds=GROWTH)
     refused = 0
-    for group in groups(27, 30):
+    for group in groups(2700 + seed, 30):
         errors = history.commit(engine, [group])
         refused += errors != [None]
         assert all(error is None or isinstance(error, DiskFull) for error in errors)
@@ -215,6 +149,7 @@ def test_a_full_disk_stays_readable_and_takes_writes_again_when_there_is_room() 
     engine.checkpoint()
     history.sent(engine, *groups(28, 5))
     accounted(engine)
+    verify(disk.after_cut(seed), history)
     engine.close()
     verify(disk, history)
 
@@ -246,3 +181,51 @@ def test_changes_that_no_checkpoint_can_write_are_bounded() -> None:
     accounted(engine)
     engine.close()
     verify(disk, history)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_a_failed_sync_lost_is_written_again_at_opening(seed: int) -> None:
+    """Of what a failed sync should have made durable the system may show everything and have nothing on the disk; a sync at
+    opening then succeeds and writes nothing. Header and records of the log, and the meta page, are written again."""
+    for at in range(1, 6):  # the first log file, its first batch, a checkpoint's pages and meta page, the next batch
+        disk, history = created(), History()
+        engine = Engine.open(STORE, SMALL, fs=disk)
+        disk.operations += seed  # which decides what is lost
+        fault = failing(at, for_ever=False, kinds=frozenset({"sync"}))
+        disk.fault = fault
+        for step in (*groups(40 + seed, 2), None, *groups(50 + seed, 1)):
+            with contextlib.suppress(TreestoreError):
+                engine.checkpoint() if step is None else history.commit(engine, [step])
+        assert not engine.writable
+        engine.close()
+        again = Engine.open(STORE, SMALL, fs=disk)
+        history.reopened(again)
+        history.sent(again, *groups(60 + seed, 2))
+        history.sent(again, Group({}, [], [(2, bulk_entries(b"b", 60))]))
+        again._let_go("crash")
+        verify(disk.after_cut(seed, 0.0), history)
+
+
+def test_a_sync_beside_one_that_failed_and_has_not_said_so_yet_makes_nothing_durable() -> None:
+    """A checkpoint's sync fails and takes with it what a bulk load wrote to the same file. The bulk load's own sync, which
+    finds nothing left to write, must not let its group be acknowledged before the checkpoint's thread has stopped writes."""
+    for seed in range(40):
+        disk, history = created(), History()
+        engine = Engine.open(STORE, SMALL, fs=disk)
+        history.sent(engine, *groups(33, 3))
+        turns = Turns(disk, random.Random(seed))
+        turns.share(engine)
+        fault = failing(1, for_ever=False, kinds=frozenset({"sync"}))
+        disk.fault = lambda number, kind, path: fault(number, kind, path) if path.endswith("/data") else None  # noqa: B023
+        document = Group({}, [], [(2, bulk_entries(b"b", 50))])
+        works: list[Callable[[], object]] = [engine.checkpoint, partial(history.commit, engine, [document])]
+        turns.run(*(partial(whatever_fails, work) for work in works))
+        disk.fault = None
+        assert not engine.writable
+        engine.close()
+        verify(disk.after_cut(seed, 0.0), history)
+
+
+def whatever_fails(work: Callable[[], object]) -> None:
+    with contextlib.suppress(TreestoreError):
+        work()

@@ -160,7 +160,8 @@ def test_processes_take_turns_also_where_somebody_deletes_the_lock(folder: str) 
             except Locked:
                 time.sleep(0.001)
                 continue
-            [error] = History().commit(engine, [Group({(2, key(os.getpid() * 100 + done)): b"x" * 3000})])  # counts them
+            group = Group({(2, key(os.getpid() * 100 + done)): b"x" * 3000})  # it counts itself too
+            [error] = History(engine.state.lsn).commit(engine, [group])
             if error is not None:
                 return 1
             if done % 3:

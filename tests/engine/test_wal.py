@@ -21,6 +21,7 @@ Records = list[tuple[int, bytes]]
 def disk_with_folder() -> SimulatedDisk:
     disk = SimulatedDisk()
     disk.make_folder(FOLDER)
+    disk.sync_folder("/disk")
     return disk
 
 
@@ -247,6 +248,37 @@ def test_a_file_used_again_shows_nothing_of_its_earlier_life_at_any_cut() -> Non
     assert read(disk, after=30) == records
 
 
+@pytest.mark.parametrize("beside", [True, False], ids=["while it is retired", "after its retiring failed"])
+def test_a_file_is_used_again_only_when_its_old_name_is_gone_for_good(beside: bool) -> None:
+    """Or a cut brings the old name back, with the file's new life under it."""
+    disk = disk_with_folder()
+    log = log_of(disk, file_size=LOG_START + 2000)
+    append(log, *([b"old %03d " % lsn * 60] for lsn in range(1, 31)))
+    before = log.number
+    found: list[tuple[int, SimulatedDisk]] = []
+
+    def fill() -> None:
+        """Begin the next file, with cuts at each operation."""
+        acknowledged = 30
+        disk.hook = lambda kind, path: found.append((acknowledged, disk.after_cut(len(found), 0.0)))
+        while log.number == before:
+            append(log, [b"new" * 100])
+            acknowledged += 1
+        disk.hook = None
+
+    if beside:
+        disk.hook = lambda kind, path: fill() if kind == "rename" else None
+        log.trim(30)
+    else:
+        disk.fault = lambda number, kind, path: Unavailable("no") if kind == "remove" else None
+        with pytest.raises(Unavailable):
+            log.trim(30)
+        fill()
+    assert any(cut.exists(f"{FOLDER}/{file_name(before + 1)}") for _, cut in found)
+    for acknowledged, cut in found:
+        assert len(read(cut, after=30, newest=before)) - (acknowledged - 30) in (0, 1)
+
+
 def test_a_write_that_failed_is_taken_back() -> None:
     disk = disk_with_folder()
     log = log_of(disk)
@@ -260,13 +292,29 @@ def test_a_write_that_failed_is_taken_back() -> None:
     assert read(disk) == [(1, b"before"), (2, b"after")]
 
 
-def test_a_write_that_can_not_be_taken_back_is_of_unknown_outcome() -> None:
+@pytest.mark.parametrize("thirds", range(3))
+@pytest.mark.parametrize("payloads", [[b"failed" * 200], [b"failed", b"too" * 500]], ids=["one group", "two"])
+def test_a_write_that_can_not_be_taken_back_is_of_unknown_outcome_if_a_group_is_whole(
+    thirds: int, payloads: list[bytes]
+) -> None:
     disk = disk_with_folder()
     log = log_of(disk)
     append(log, [b"before"])
-    disk.fault = lambda number, kind, path: Unavailable("no") if kind == "write" else None
-    with pytest.raises(OutcomeUnknown, match="can't be taken back"):
-        log.append([b"failed"])
+    disk.operations = thirds + 2  # so that nothing is written, half of it, or nearly all
+    before = bytes(file_of(disk, 1))
+    disk.fault = lambda number, kind, path: DiskFull("no") if kind == "write" else None
+    with pytest.raises((OutcomeUnknown, DiskFull)) as raised:
+        log.append(payloads)
+    written = sum(a != b for a, b in zip(before, file_of(disk, 1), strict=True))
+    assert (written > 0) == (thirds > 0)
+    whole = thirds > 0 and len(payloads) == 2
+    assert isinstance(raised.value, OutcomeUnknown if whole else DiskFull)
+    disk.fault = None
+    if not whole:
+        for seed in range(20):
+            assert read(disk.after_cut(seed)) == [(1, b"before")]
+        append(log, [b"after"])
+        assert read(disk.after_cut(0, 0.0)) == [(1, b"before"), (2, b"after")]
 
 
 @pytest.mark.parametrize("kind", ["open", "reserve", "write"])

@@ -70,39 +70,87 @@ class Group(NamedTuple):
 
 class History:
     """What was sent to a store: ``models[k]`` is what it must hold after ``k`` groups, of which ``acknowledged`` were told to
-    be durable."""
+    be durable. ``sync_failed`` is set when a sync of the open store has failed: nothing sent later may be acknowledged.
+    ``start`` is the LSN of the last group before the first one."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0) -> None:
+        self.start = start
         self.models: list[Model] = [{}]
         self.acknowledged = 0
+        self.sync_failed = False
+
+    def copy(self) -> History:
+        """The same, to go on from."""
+        other = History(self.start)
+        other.models, other.acknowledged = self.models.copy(), self.acknowledged
+        return other
+
+    def reopened(self, engine: Engine) -> None:
+        """A store was opened: all that was acknowledged is there, and of the rest a prefix, which is durable from now on."""
+        found = engine.state.lsn - self.start
+        assert self.acknowledged <= found < len(self.models), f"{found} groups of {self.acknowledged} acknowledged"
+        del self.models[found + 1 :]
+        self.acknowledged = found
+        self.sync_failed = False
 
     def commit(self, engine: Engine, groups: Sequence[Group]) -> list[Exception | None]:
         """Commit groups as one batch and say how each ended. Raises what the bulk loads before it raise."""
-        bulks: list[Bulk] = []
+        bulks: list[list[Bulk]] = [[] for _ in groups]
         try:
-            jobs = [Job(group.prepare(_loaded(engine, group, bulks))) for group in groups]
+            sent = [Sent(self, group, loaded(engine, group, own)) for group, own in zip(groups, bulks, strict=True)]
         except TreestoreError:
-            _abandon(bulks)
+            for own in bulks:
+                abandon(own)
             raise
-        before = len(self.models)
-        for group in groups:
-            self.models.append(group.on(self.models[-1]))
+        jobs = [Job(one) for one in sent]
         engine.commit(jobs)
-        errors = [job.error for job in jobs]
-        if not any(errors):
-            self.acknowledged = len(self.models) - 1
-        elif not any(isinstance(error, OutcomeUnknown) for error in errors):
-            del self.models[before:]
-            _abandon(bulks)
-        return errors
+        for one, own, job in zip(sent, bulks, jobs, strict=True):
+            one.ended(job.error, own)
+        return [job.error for job in jobs]
 
     def sent(self, engine: Engine, *groups: Group) -> None:
         """Commit groups as one batch; all must succeed."""
-        assert self.commit(engine, groups) == [None] * len(groups)
+        errors = self.commit(engine, groups)
+        assert errors == [None] * len(groups), f"refused: {errors}"
 
 
-def _loaded(engine: Engine, group: Group, bulks: list[Bulk]) -> list[tuple[int, Graft]]:
-    """A group's trees loaded in bulk; the loads are noted as they begin."""
+class Sent:
+    """A group on its way to the engine, which asks it for its changes when its turn has come: then it is in the history, as
+    not acknowledged."""
+
+    def __init__(self, history: History, group: Group, grafts: Sequence[tuple[int, Graft]] = ()) -> None:
+        self._history = history
+        self._group = group
+        self._prepare = group.prepare(grafts)
+        self._model: Model | None = None
+        self._at = 0
+        self._too_late = False
+
+    def __call__(self, state: State) -> list[TreeChange]:
+        changes = self._prepare(state)
+        models, before = self._history.models, state.lsn - self._history.start
+        del models[before + 1 :]  # groups that failed: their place in the log is free
+        self._at, self._model = before + 1, self._group.on(models[before])
+        models.append(self._model)
+        self._too_late = self._history.sync_failed
+        return changes
+
+    def ended(self, error: Exception | None, bulks: list[Bulk]) -> None:
+        """What its sender was told, who loaded ``bulks`` for it."""
+        models = self._history.models
+        there = self._at < len(models) and models[self._at] is self._model
+        if error is None:
+            assert not self._too_late, "a group was acknowledged after a sync had failed"
+            assert there, "a group was acknowledged, and another one has its place in the log"
+            self._history.acknowledged = max(self._history.acknowledged, self._at)
+        elif not isinstance(error, OutcomeUnknown):
+            abandon(bulks)
+            if there:
+                del models[self._at :]
+
+
+def loaded(engine: Engine, group: Group, bulks: list[Bulk]) -> list[tuple[int, Graft]]:
+    """A group's trees loaded in bulk; the loads are noted in ``bulks`` as they begin."""
     grafts = []
     for tree, entries in group.bulk:
         bulks.append(bulk := engine.bulk())
@@ -113,7 +161,8 @@ def _loaded(engine: Engine, group: Group, bulks: list[Bulk]) -> list[tuple[int, 
     return grafts
 
 
-def _abandon(bulks: list[Bulk]) -> None:
+def abandon(bulks: list[Bulk]) -> None:
+    """Give up bulk loads that no record refers to."""
     for bulk in bulks:
         bulk.abandon()
 
@@ -144,7 +193,7 @@ def verify(fs: FileSystem, history: History, folder: str = STORE, options: Optio
     """The store opens, holds all acknowledged groups and a prefix of the others, is sound, and goes on working."""
     engine = Engine.open(folder, options, fs=fs)
     try:
-        count = engine.state.lsn
+        count = engine.state.lsn - history.start
         assert history.acknowledged <= count < len(history.models), f"{count} groups of {history.acknowledged} acknowledged"
         assert contents(engine.state) == history.models[count], f"after {count} groups"
         assert problems(engine) == []

@@ -18,7 +18,7 @@ import msgspec
 from treestore.backends.btree.engine.compact import Rewritten, rewrite
 from treestore.backends.btree.engine.file import FileSystem
 from treestore.backends.btree.engine.mvcc import State
-from treestore.backends.btree.engine.recovery import DATA, LOCK, LOG_FOLDER, NEW_DATA, empty_meta
+from treestore.backends.btree.engine.recovery import DATA, LOCK, LOG_FOLDER, NEW_DATA, empty_meta, sync_parent
 from treestore.errors import InvalidInput, TreestoreError
 
 _CACHE_BYTES = 8 * 1024 * 1024  # for the branches of the copy; its leaves are written once and not kept
@@ -33,8 +33,8 @@ def backup(fs: FileSystem, folder: str, state: State, prove: Callable[[Rewritten
     """
     if not fs.exists(folder):
         fs.make_folder(folder)
-        fs.sync_folder(os.path.dirname(os.path.abspath(folder)))
     _refuse_others(fs, folder)
+    sync_parent(fs, folder)
     lock = fs.lock(os.path.join(folder, LOCK), f"pid {os.getpid()} on {socket.gethostname()}\n")
     try:
         _refuse_others(fs, folder)  # now that nobody else can put something there

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
-from treestore.backends.btree.engine.file import SyncFailed
+from treestore.backends.btree.engine.file import File
 from treestore.backends.btree.engine.format import (
     MAX_INLINE,
     PAGE_HEADER,
@@ -39,14 +39,12 @@ def finished(steps: Generator[None, None, R]) -> R:
 
 
 class Bulk:
-    """One bulk load, of any number of trees. ``pager`` is that of the data file it writes to; ``sync_failed`` is told of a
-    failed sync, which may have lost what others wrote to the same file."""
+    """One bulk load, of any number of trees. ``pager`` is that of the data file it writes to; ``sync`` syncs it, where others
+    write to the same file."""
 
-    def __init__(
-        self, pager: Pager, freelist: FreeList, sync_failed: Callable[[SyncFailed], None] | None = None
-    ) -> None:
+    def __init__(self, pager: Pager, freelist: FreeList, sync: Callable[[File], None] | None = None) -> None:
         self.pager = pager
-        self._sync_failed = sync_failed
+        self._sync = sync
         self._freelist = freelist
         self._writer = PageWriter(pager.file)
         self._runs: list[Run] = []
@@ -102,12 +100,10 @@ class Bulk:
     def sync(self) -> int:
         """Make all that was loaded durable; gives the bytes written."""
         self._writer.flush()
-        try:
+        if self._sync is None:
             self.pager.file.sync()
-        except SyncFailed as error:
-            if self._sync_failed is not None:
-                self._sync_failed(error)
-            raise
+        else:
+            self._sync(self.pager.file)
         return self._writer.bytes_written
 
     def abandon(self) -> None:

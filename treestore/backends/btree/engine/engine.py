@@ -24,7 +24,7 @@ from treestore.backends.btree.engine.batch import Batch, Job
 from treestore.backends.btree.engine.bulk import Bulk
 from treestore.backends.btree.engine.checkpoint import Checkpoint
 from treestore.backends.btree.engine.compact import rewrite
-from treestore.backends.btree.engine.file import FileSystem, OsFileSystem, SyncFailed
+from treestore.backends.btree.engine.file import File, FileSystem, OsFileSystem, SyncFailed
 from treestore.backends.btree.engine.format import MAX_PAYLOAD, META_SLOTS, PAGE_SIZE, Meta, encode_meta
 from treestore.backends.btree.engine.freelist import FreeList, Run
 from treestore.backends.btree.engine.mvcc import Readers, State, state_of
@@ -100,6 +100,7 @@ class Engine:
         )
         self._log_mark = -recovered.replayed_bytes  # bytes written to the log up to the last checkpoint
         self._checkpointing = threading.RLock()
+        self._syncing = threading.Lock()
         self._checkpoint: Checkpoint | None = None  # planned and not yet durable
         self._lent = 0  # bytes of the cache that others use
         self._stuck: str | None = None  # why the last checkpoint could not be written
@@ -180,7 +181,7 @@ class Engine:
         """A new bulk load. Its grafts are committed like any change, unless a compaction came between: then the newest
         state has another pager. The caller reads some state meanwhile, so that the file stays open."""
         self.ready()
-        return Bulk(*self._data_file, self._poisoned)
+        return Bulk(*self._data_file, self._sync)
 
     def ready(self) -> None:
         """Raise Closed, Unavailable or DiskFull where nothing can be committed."""
@@ -274,6 +275,18 @@ class Engine:
         self._poison = f"writes stopped after an error; reads go on; close the store and open it again: {reason}"
         _log.error("%s: %s", self.folder, self._poison)
 
+    def _sync(self, file: File) -> None:
+        """Sync a data file. One at a time: a sync that fails takes others' writes with it, and theirs would then find nothing
+        to write and succeed; so none may end before whoever met the failure has stopped writes."""
+        with self._syncing:
+            if self._poison is not None:
+                raise Unavailable(self._poison)
+            try:
+                file.sync()
+            except SyncFailed as error:
+                self._poisoned(error)
+                raise
+
     # --- checkpoints -----------------------------------------------------------------------------------------------------
 
     def checkpoint_due(self) -> bool:
@@ -335,14 +348,11 @@ class Engine:
         file = checkpoint.state.pager.file
         try:
             yield from checkpoint.write(PageWriter(file))
-            file.sync()
+            self._sync(file)
             meta = checkpoint.meta(self._meta.store_id, self._meta.generation + 1, self._log.number)
             slot = 1 - self._slot
             file.write(META_SLOTS[slot], encode_meta(meta))
-            file.sync()
-        except SyncFailed as error:
-            self._poisoned(error)
-            raise
+            self._sync(file)
         except TreestoreError as error:
             self._stuck = str(error)
             raise
@@ -482,7 +492,8 @@ class Engine:
         _open_engines.discard(self)
 
     def _forked(self) -> None:
-        self.writer, self._checkpointing = threading.Lock(), threading.RLock()  # a thread of the parent may hold them
+        self.writer, self._syncing = threading.Lock(), threading.Lock()  # a thread of the parent may hold them
+        self._checkpointing = threading.RLock()
         self._let_go("the store was opened by another process before a fork; open it in this one")
 
 

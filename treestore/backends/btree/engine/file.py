@@ -22,6 +22,7 @@ from typing import Protocol
 
 from treestore.errors import Closed, Corrupted, DiskFull, Locked, NotAStore, ReadOnly, TreestoreError, Unavailable
 
+_AT_ONCE = 4 * 1024 * 1024  # bytes that are read and written again together
 _growing = threading.Lock()
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -74,6 +75,15 @@ class FileSystem(Protocol):
     def identity(self, path: str) -> tuple[int, int]:
         """Device and inode, which stay when a folder is renamed."""
         ...
+
+
+def write_again(file: File, offset: int, length: int) -> None:
+    """Write what a range holds over itself, so that the next sync makes it durable. After a sync that failed a system may show
+    what was written and have it nowhere but in memory, as if it had been synced. Where the disk is too full even for that (it
+    never writes in place), or nothing is to be changed, the range stays as it is."""
+    with contextlib.suppress(DiskFull, ReadOnly):
+        for start in range(offset, offset + length, _AT_ONCE):
+            file.write(start, file.read(start, min(_AT_ONCE, offset + length - start)))
 
 
 def _translate(error: OSError, doing: str, path: str) -> TreestoreError:
@@ -147,6 +157,8 @@ class OsFile:
         with self.use("write to") as descriptor:
             while view:
                 written = os.pwrite(descriptor, view, offset)
+                if not written:  # nothing more goes in
+                    raise OSError(errno.ENOSPC, "nothing could be written")
                 view = view[written:]
                 offset += written
 
@@ -337,6 +349,8 @@ class OsFileSystem:
                 os.close(descriptor)
         except NotADirectoryError as error:
             raise Corrupted(f"{path} is a file where a folder must be") from error
+        except PermissionError as error:
+            raise ReadOnly(f"cannot sync {path}: {error.strerror}") from error
         except OSError as error:
             raise SyncFailed(f"cannot sync {path}: {error.strerror}") from error
 
@@ -348,6 +362,9 @@ class OsFileSystem:
 
 class _UnchangedFile(OsFile):
     """A file that is only read; there is nothing to be synced."""
+
+    def write(self, offset: int, data: bytes | bytearray) -> None:
+        raise ReadOnly(f"{self._path} would be written to, and nothing here is to be changed")
 
     def sync(self) -> None:
         pass

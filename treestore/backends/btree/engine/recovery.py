@@ -1,12 +1,15 @@
 """Opening a store: make a new one, or find the last checkpoint and replay the log on it.
 
-What a killed process wrote may lie in the system's memory only; it is synced before anything is built on it.
+What a killed process wrote may lie in the system's memory only; it is synced before anything is built on it. And after a
+sync that failed, what is read may not be on the disk although the system believes so: whatever may be in that case, the meta
+page, the header of the newest log file and its last batch, is written again as it was read.
 Groups are replayed whole and in order, each once: the meta page holds the LSN of the last one that is in its trees. Pages
 that replayed bulk loads link are reserved before anything is allocated; replaying itself allocates nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from treestore.backends.btree.engine import tree
-from treestore.backends.btree.engine.file import File, FileSystem
+from treestore.backends.btree.engine.file import File, FileSystem, write_again
 from treestore.backends.btree.engine.format import (
     META_SIZE,
     META_SLOTS,
@@ -30,7 +33,7 @@ from treestore.backends.btree.engine.mvcc import State, state_of
 from treestore.backends.btree.engine.pager import Pager
 from treestore.backends.btree.engine.tree import Edit, Graft
 from treestore.backends.btree.engine.wal import begun_files, read_log
-from treestore.errors import Corrupted, NoStore, NotAStore, Unavailable
+from treestore.errors import Corrupted, NoStore, NotAStore, ReadOnly, Unavailable
 
 DATA, NEW_DATA, LOG_FOLDER, LOCK = "data", "data.new", "wal", "LOCK"
 
@@ -95,6 +98,7 @@ def create(fs: FileSystem, folder: str) -> None:
     if not fs.exists(logs):
         fs.make_folder(logs)
     fs.sync_folder(folder)  # a store without its log folder would be no store
+    sync_parent(fs, folder)
     meta = empty_meta()
     file = fs.open(os.path.join(folder, NEW_DATA), create=True)
     try:
@@ -106,6 +110,13 @@ def create(fs: FileSystem, folder: str) -> None:
         file.close()
     fs.rename(os.path.join(folder, NEW_DATA), os.path.join(folder, DATA))
     fs.sync_folder(folder)
+
+
+def sync_parent(fs: FileSystem, folder: str) -> None:
+    """Make the name of a folder durable, which may have been made just before: by somebody else or by a process that died.
+    One whose parent may not be read was made by somebody else."""
+    with contextlib.suppress(ReadOnly):
+        fs.sync_folder(os.path.dirname(os.path.abspath(folder)))
 
 
 def prepare_folder(fs: FileSystem, folder: str, *, create_new: bool) -> bool:
@@ -137,7 +148,6 @@ def _make_folder(fs: FileSystem, folder: str) -> None:
     except Unavailable:
         if not fs.exists(folder):
             raise
-    fs.sync_folder(os.path.dirname(os.path.abspath(folder)))
 
 
 def _look_at(fs: FileSystem, path: str) -> None:
@@ -207,8 +217,9 @@ def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
     fs.sync_folder(logs)
     data = fs.open(path)
     try:
-        data.sync()
         meta, slot = read_meta(data, path)
+        write_again(data, META_SLOTS[slot], META_SIZE)
+        data.sync()
         free, chain = read_freelist(data, meta)
         freelist = FreeList(free.copy(), meta.page_count)
         state = state_of(meta, Pager(data, cache_bytes))

@@ -368,7 +368,8 @@ class Graft(NamedTuple):
 
 
 def graft(root: Root | None, new: Graft, edit: Edit) -> Root | None:
-    """The tree with the leaves linked in. No key of the tree may lie among theirs (AssertionError)."""
+    """The tree with the leaves linked in. No key of the tree may lie among theirs, nor a separator that a key which is gone
+    has left behind (AssertionError): they are keys of numbers that were never used."""
     edit.entries += new.entries
     if root is None:
         return _grown(0, [Piece(bound, reference) for bound, reference in new.leaves], new.entries, edit)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from treestore.backends.btree.engine.file import File, FileSystem
+from treestore.backends.btree.engine.file import File, FileSystem, SyncFailed, write_again
 from treestore.backends.btree.engine.format import (
     LOG_HEADER,
     LOG_START,
@@ -84,7 +84,7 @@ class Log:
         try:
             self._file.write(self._offset, raw)
         except TreestoreError as error:
-            self._erase(len(raw), error)
+            self._erase(raw, len(encode_record(self._salt, batch, batch, payloads[0])), error)
             raise
         self._offset += len(raw)
         self.next_lsn += len(payloads)
@@ -106,14 +106,20 @@ class Log:
         self._file.write(self._reserved, bytes(wanted - self._reserved))
         self._reserved = wanted
 
-    def _erase(self, length: int, error: TreestoreError) -> None:
-        """A record of a group that failed must not be found by a recovery."""
+    def _erase(self, raw: bytes, first: int, error: TreestoreError) -> None:
+        """Records of groups that failed must not be found by a recovery. Where they can't be overwritten, as on a full disk
+        that never writes in place, they will not be if the ``first`` bytes, the batch's first record, did not become whole;
+        then no more goes into this file, and the next one's header says that its records end before them."""
         assert self._file is not None
+        whole = True
         try:
-            self._file.write(self._offset, bytes(length))
+            whole = self._file.read(self._offset, first) == raw[:first]
+            self._file.write(self._offset, bytes(len(raw)))
             self._file.sync()
         except TreestoreError as second:
-            raise OutcomeUnknown(f"a log record was written in part ({error}) and can't be taken back") from second
+            if whole or isinstance(second, SyncFailed):
+                raise OutcomeUnknown(f"a log record was written in part ({error}) and can't be taken back") from second
+            self.close()
 
     def _next_file(self) -> None:
         number = self.number + 1
@@ -122,6 +128,7 @@ class Log:
         if self._fs.exists(spare):
             self._fs.open(spare).close()  # if it is no file any more, it must not become the newest log file
             self._fs.rename(spare, path)
+            self._fs.sync_folder(self._folder)  # or a cut could bring back its old name, with what is written to it now
         file = self._fs.open(path, create=True)
         try:
             size = file.size()
@@ -197,8 +204,9 @@ def _header(fs: FileSystem, folder: str, number: int) -> tuple[bytes, int, int] 
 def read_log(fs: FileSystem, folder: str, store_id: bytes, after: int, newest: int) -> Iterator[tuple[int, bytes]]:
     """The LSNs and payloads of all whole records after LSN ``after``, in order, without gaps.
 
-    ``newest`` is the number of a file that must be there (0: none). The file that the last record is in is synced, so that
-    what was read is durable. Raises Corrupted, naming file and byte, for anything but a torn end.
+    ``newest`` is the number of a file that must be there (0: none). What was read is durable then: the header and the last
+    batch of the newest file are written again, and it is synced. Raises Corrupted, naming file and byte, for anything but a
+    torn end.
     """
     files = begun_files(fs, folder, store_id, newest)
     while len(files) > 1 and files[1].start <= after + 1:
@@ -236,7 +244,7 @@ def _file_records(fs: FileSystem, store_id: bytes, log_file: LogFile, end: int |
     salt = log_salt(store_id, log_file.number)
     file = fs.open(log_file.path)
     try:
-        lsn, offset = log_file.start, LOG_START
+        lsn, offset, batch = log_file.start, LOG_START, LOG_START
         while lsn != end:
             head, payload = record_at(file, salt, offset)
             if head is None or head.lsn != lsn or head.batch > lsn:
@@ -248,9 +256,13 @@ def _file_records(fs: FileSystem, store_id: bytes, log_file: LogFile, end: int |
                     raise Corrupted(f"{where}: record {lsn} is damaged, and record {later} was synced after it")
                 break
             yield lsn, payload
+            if head.batch == lsn:
+                batch = offset
             lsn += 1
             offset += head.size
         if end is None:
+            write_again(file, 0, LOG_HEADER)
+            write_again(file, batch, offset - batch)
             file.sync()
     finally:
         file.close()
