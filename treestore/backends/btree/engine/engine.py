@@ -17,7 +17,6 @@ import socket
 import threading
 import weakref
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from treestore.backends.btree.engine.batch import Batch, Job
@@ -28,6 +27,7 @@ from treestore.backends.btree.engine.file import File, FileSystem, OsFileSystem,
 from treestore.backends.btree.engine.format import MAX_PAYLOAD, META_SLOTS, PAGE_SIZE, Meta, encode_meta
 from treestore.backends.btree.engine.freelist import FreeList, Run
 from treestore.backends.btree.engine.mvcc import Readers, State, state_of
+from treestore.backends.btree.engine.options import Options as Options  # whoever opens an engine finds it here
 from treestore.backends.btree.engine.pager import Pager, PageWriter
 from treestore.backends.btree.engine.recovery import (
     DATA,
@@ -47,26 +47,6 @@ from treestore.errors import Closed, DiskFull, InvalidInput, Locked, OutcomeUnkn
 _log = logging.getLogger("treestore.btree")
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 _open_folders: set[tuple[int, int]] = set()
-
-
-@dataclass(frozen=True)
-class Options:
-    """``cache_bytes`` bounds the decoded pages in memory, changed ones included; a checkpoint is due when changed ones
-    take half of it, or when the log grew by ``log_bytes`` since the last. ``log_file_bytes`` is the size at which the next
-    log file is begun."""
-
-    cache_bytes: int = 128 * 1024 * 1024
-    log_file_bytes: int = 100 * 1024 * 1024
-
-    @property
-    def dirty_bytes(self) -> int:
-        """Bytes of changed nodes at which a checkpoint is due."""
-        return self.cache_bytes // 2
-
-    @property
-    def log_bytes(self) -> int:
-        """Bytes of log at which a checkpoint is due, which bounds the time of a recovery."""
-        return self.log_file_bytes
 
 
 class Engine:

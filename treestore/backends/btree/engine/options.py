@@ -1,0 +1,25 @@
+"""How much memory and disk an open engine may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """``cache_bytes`` bounds the decoded pages in memory, changed ones included; a checkpoint is due when changed ones
+    take half of it, or when the log grew by ``log_bytes`` since the last. ``log_file_bytes`` is the size at which the next
+    log file is begun."""
+
+    cache_bytes: int = 128 * 1024 * 1024
+    log_file_bytes: int = 100 * 1024 * 1024
+
+    @property
+    def dirty_bytes(self) -> int:
+        """Bytes of changed nodes at which a checkpoint is due."""
+        return self.cache_bytes // 2
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of log at which a checkpoint is due, which bounds the time of a recovery."""
+        return self.log_file_bytes
