@@ -11,11 +11,9 @@ the one that --postgres names.
 from __future__ import annotations
 
 import argparse
-import os
 import secrets
 import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,15 +29,11 @@ try:
     from treestore.cli.output import OutputFailed, write, write_file, write_styled, write_table
     from treestore.errors import InvalidInput, TreestoreError
 except ModuleNotFoundError:
-    here = Path(__file__).resolve()
-    made = subprocess.run([sys.executable, here.with_name("environment.py"), "dev"], stdout=subprocess.PIPE, check=False)
-    if made.returncode:
-        sys.exit(made.returncode)
-    folder = Path(os.fsdecode(made.stdout).strip())
-    if Path(sys.prefix).resolve() == folder.resolve():
-        raise  # it is there that something is missing
-    python = folder / "bin" / "python"
-    os.execv(python, [str(python), str(here), *sys.argv[1:]])
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from scripts.environment import go_on_inside
+
+    go_on_inside(__file__, "dev")
+    raise  # it is there that something is missing
 
 
 SHARED_BUFFERS = "512MB"

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import subprocess
 import sys
 import time
 from functools import partial
@@ -28,15 +26,10 @@ sys.path.insert(0, str(ROOT))
 try:
     from tests.engine.crashing import WORKLOADS, Lost, Tally, crash, fail
 except ModuleNotFoundError:
-    here = Path(__file__).resolve()
-    made = subprocess.run([sys.executable, here.with_name("environment.py")], stdout=subprocess.PIPE, check=False)
-    if made.returncode:
-        sys.exit(made.returncode)
-    folder = Path(os.fsdecode(made.stdout).strip())
-    if Path(sys.prefix).resolve() == folder.resolve():
-        raise  # it is there that something is missing
-    python = folder / "bin" / "python"
-    os.execv(python, [str(python), str(here), *sys.argv[1:]])
+    from scripts.environment import go_on_inside
+
+    go_on_inside(__file__)
+    raise  # it is there that something is missing
 
 COLUMNS = ("workload", "seeds", "operations", "cuts", "second cuts", "third cuts", "faults", "failures")
 

@@ -1,12 +1,14 @@
+#!/usr/bin/env python3
 """Damages every byte of a small store, in every way that tests/engine/damage.py knows, and looks at what is answered.
 
-    .venv/bin/python scripts/damage_loop.py [--minutes M] [--seed N] [--what flip,zero,cut,swap,copy]
+    scripts/damage_loop.py [--minutes M] [--seed N] [--what flip,zero,cut,swap,copy]
 
 ``flip``: one bit of each byte; ``zero``: 1, 16 and 512 bytes from each byte on; ``cut``: each file cut at each byte; ``swap``,
 ``copy``: every two pages in each other's place, and every page over every other one. What changes no byte is passed over. It
 goes through all of it, in an order that the seed decides, until the time is over (all takes hours), and prints how many ended
 how: right, refused at opening, noticed by the answers, or by a check alone. The status is 1 if anything was answered wrongly,
-took too long or too much memory, or ended in another error; each is printed with what does it again.
+took too long or too much memory, or ended in another error; each is printed with what does it again. Needs a Python 3.11 or
+newer and nothing else: it makes the environment that scripts/test uses, or finds it made.
 """
 
 from __future__ import annotations
@@ -25,9 +27,15 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.engine import damage  # noqa: E402 - the checkout's own, wherever this is run from
-from tests.engine.damage import Damage, Sample  # noqa: E402
-from treestore.backends.btree.engine.format import PAGE_SIZE  # noqa: E402
+try:
+    from tests.engine import damage
+    from tests.engine.damage import Damage, Sample
+    from treestore.backends.btree.engine.format import PAGE_SIZE
+except ModuleNotFoundError:
+    from scripts.environment import go_on_inside
+
+    go_on_inside(__file__, "dev")
+    raise  # it is there that something is missing
 
 MOST_SECONDS = 5.0
 HANGS_SECONDS = 60

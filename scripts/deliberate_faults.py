@@ -12,8 +12,6 @@ nothing else: it makes the environment that scripts/test uses, or finds it made.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -27,15 +25,10 @@ try:
 
     from tests.engine.deliberate import DELIBERATE, Deliberate, Found, copied, tried
 except ModuleNotFoundError:
-    here = Path(__file__).resolve()
-    made = subprocess.run([sys.executable, here.with_name("environment.py"), "dev"], stdout=subprocess.PIPE, check=False)
-    if made.returncode:
-        sys.exit(made.returncode)
-    folder = Path(os.fsdecode(made.stdout).strip())
-    if Path(sys.prefix).resolve() == folder.resolve():
-        raise  # it is there that something is missing
-    python = folder / "bin" / "python"
-    os.execv(python, [str(python), str(here), *sys.argv[1:]])
+    from scripts.environment import go_on_inside
+
+    go_on_inside(__file__, "dev")
+    raise  # it is there that something is missing
 
 
 def attempt(fault: Deliberate | None, by: str, seeds: int, faults: float) -> Found:

@@ -106,6 +106,18 @@ def make(folder: Path, extra: str) -> None:
     (folder / STAMP).write_text(json.dumps({"basis": basis, "extras": extras}), encoding="utf-8")
 
 
+def go_on_inside(script: str, extra: str = "") -> None:
+    """Run a script anew with its arguments, by the environment's own Python; for one whose Python lacks what it imports. Does
+    nothing where that is the one which runs already: then something is missing there."""
+    made = subprocess.run([sys.executable, __file__, *([extra] if extra else [])], stdout=subprocess.PIPE, check=False)
+    if made.returncode:
+        sys.exit(made.returncode)
+    folder = Path(os.fsdecode(made.stdout).strip())
+    if Path(sys.prefix).resolve() != folder.resolve():
+        python = folder / "bin" / "python"
+        os.execv(python, [str(python), script, *sys.argv[1:]])
+
+
 def end_by(number: int, _: object) -> NoReturn:
     """End the script as a shell reports one that a signal ended."""
     sys.exit(128 + number)

@@ -15,10 +15,8 @@ goes on there.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,15 +28,10 @@ sys.path.insert(0, str(ROOT))
 try:
     from tests.engine.killing import Record, one_kill
 except ModuleNotFoundError:
-    here = Path(__file__).resolve()
-    made = subprocess.run([sys.executable, here.with_name("environment.py")], stdout=subprocess.PIPE, check=False)
-    if made.returncode:
-        sys.exit(made.returncode)
-    folder = Path(os.fsdecode(made.stdout).strip())
-    if Path(sys.prefix).resolve() == folder.resolve():
-        raise  # it is there that something is missing
-    python = folder / "bin" / "python"
-    os.execv(python, [str(python), str(here), *sys.argv[1:]])
+    from scripts.environment import go_on_inside
+
+    go_on_inside(__file__)
+    raise  # it is there that something is missing
 
 
 def arguments() -> argparse.Namespace:
