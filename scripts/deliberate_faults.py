@@ -40,8 +40,8 @@ def attempt(fault: Deliberate | None, by: str, seeds: int, faults: float) -> Fou
 
 def line(name: str, by: str, result: Found) -> str:
     """What came of one."""
-    seeds = f"{result.seeds} seeds, {result.cuts} cuts, {result.faults} faults" if result.seeds else "one test"
-    return f"{'found' if result.found else 'not found':<9}  {name}  [{by}: {seeds}, {result.seconds:.1f} s]"
+    after = f"{result.seeds} seeds, {result.cuts} cuts, {result.faults} faults" if result.seeds else "one test"
+    return f"{'found' if result.found else 'not found':<9}  {name}  [{by}: {after}, {result.seconds:.1f} s]"
 
 
 def main() -> int:
@@ -65,7 +65,7 @@ def main() -> int:
     wrong = 0
     for (by, faults), seeds in {} if asked.no_control else used.items():
         result = attempt(None, by, seeds, faults)
-        print(line("(no fault)", by, result), flush=True)
+        print(line("anything where there is no fault", by, result), flush=True)
         wrong += result.found
     print(f"{len(chosen) - missed} of {len(chosen)} faults found; {wrong} runs without a fault found something")
     return 1 if missed or wrong or not chosen else 0

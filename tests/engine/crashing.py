@@ -16,7 +16,8 @@ from typing import Protocol
 
 from tests.engine.document_works import document_trial
 from tests.engine.simulated import Fault, SimulatedDisk, cuts, failing
-from tests.engine.works import RECIPES, Trial, engine_trial
+from tests.engine.steps import RECIPES, engine_trial
+from tests.engine.works import Trial
 from treestore.errors import TreestoreError
 
 Make = Callable[[], Trial]

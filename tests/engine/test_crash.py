@@ -9,7 +9,8 @@ import pytest
 
 from tests.engine.crashing import WORKLOADS, Tally, at_each_operation, crash
 from tests.engine.simulated import SimulatedDisk
-from tests.engine.workload import SMALL, STORE, History, groups, verify
+from tests.engine.workload import SMALL, STORE, History, contents, groups, verify
+from treestore.backends.btree.engine.backup import backup
 from treestore.backends.btree.engine.engine import Engine
 
 STEPS = {"threads": 2, "tasks": 5, "backup": 8, "mixed": 8, "documents": 8}
@@ -54,6 +55,19 @@ def test_a_cut_before_the_store_is_created_in_a_folder_that_a_killed_process_mad
     history.sent(engine, *groups(1, 2))
     engine._let_go("crash")
     verify(disk.after_cut(0, 0.0), history)
+
+
+def test_a_backup_in_a_folder_that_was_just_made_is_there_after_a_cut() -> None:
+    disk, history = SimulatedDisk(), History()
+    engine = Engine.open(STORE, SMALL, fs=disk)
+    history.sent(engine, *groups(2, 2))
+    disk.make_folder("/disk/copy")
+    with engine.reading() as state:
+        backup(disk, "/disk/copy", state)
+    engine._let_go("crash")
+    copy = Engine.open("/disk/copy", SMALL, create_new=False, fs=disk.after_cut(0, 0.0))
+    assert contents(copy.state) == history.models[-1]
+    copy.close()
 
 
 def test_what_is_looked_at_is_decided_by_the_seed() -> None:

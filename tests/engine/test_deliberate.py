@@ -39,10 +39,10 @@ def test_it_is_found_in_a_copy(fault: Deliberate, tmp_path: Path) -> None:
 
 
 def test_what_the_crash_loop_prints_replays_what_it_found(tmp_path: Path) -> None:
-    copied(tmp_path, next(fault for fault in DELIBERATE if fault.name == "the folder is not synced after a compaction"))
-    ran = crash_loop(tmp_path, "--stop", "--seeds", "10", "--workload", "compaction")
+    copied(tmp_path, next(fault for fault in DELIBERATE if fault.name == "the folder is not synced after a log file was made"))
+    ran = crash_loop(tmp_path, "--stop", "--seeds", "10", "--workload", "groups")
     assert ran.returncode == 1, ran.stdout + ran.stderr
-    [lost] = [line for line in ran.stdout.splitlines() if "LOST: compaction: seed " in line]
+    [lost] = [line for line in ran.stdout.splitlines() if "LOST: groups: seed " in line]
     [replay] = [line for line in ran.stdout.splitlines() if "replay: scripts/crash_loop.py " in line]
     again = crash_loop(tmp_path, *replay.partition("crash_loop.py ")[2].split())
     assert again.returncode == 1

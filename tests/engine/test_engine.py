@@ -211,9 +211,10 @@ def test_updates_in_place_do_not_grow_the_file_without_bound(engine: Engine) -> 
 
 
 def test_the_cache_stays_within_its_budget(engine: Engine) -> None:
+    history = History()
     for start in range(0, 20_000, 500):
         entries = [(key(start + n), b"v" * 300) for n in range(500)]
-        History(engine.state.lsn).sent(engine, Group({}, [], [(2, entries)]))
+        history.sent(engine, Group({}, [], [(2, entries)]))
     engine.checkpoint()
     engine.tidy()
     state = engine.state
