@@ -126,8 +126,9 @@ def fail(make: Make, seed: int, tally: Tally, part: float = 1.0) -> None:
     counted = Counter[str]()
     trial = make()
     trial.disk.fault = lambda number, kind, path: counted.update([kind])
-    trial.run()
-    trial.healed()
+    with place(f"seed {seed}, without a fault"):
+        trial.run()
+        trial.healed()
     choose = random.Random(f"{seed} faults")
     for kind, full, for_ever in itertools.product(sorted(counted), (False, True), (False, True)):
         if full and kind in NEVER_FULL:

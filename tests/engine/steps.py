@@ -213,6 +213,7 @@ def _tasks(choose: random.Random) -> Step:
                 if at < len(tasks):
                     tasks[at].cancel()
                 ends = await asyncio.gather(*tasks, return_exceptions=True)
+                await asyncio.wrap_future(committer._threads.submit(lambda: None))  # a cancelled task's group is done too
                 for one, end in zip(sent, ends, strict=True):
                     if not isinstance(end, asyncio.CancelledError):
                         assert end is None or isinstance(end, Exception)
