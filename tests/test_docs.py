@@ -59,3 +59,13 @@ def test_shell_examples(page: str) -> None:
 def test_links_lead_somewhere(path: Path) -> None:
     missing = [target for target in _LINK.findall(path.read_text(encoding="utf-8")) if not (path.parent / target).exists()]
     assert missing == []
+
+
+def test_the_tests_that_a_page_names_are_there() -> None:
+    tests = {name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"\bdef (test_\w+)", path.read_text())}
+    files = {path.name for path in (ROOT / "tests").rglob("*.py")}
+    text = (ROOT / "docs" / "durability.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(test_\w+)(?!\.py|\w)", text))
+    assert len(named) > 50
+    assert named - tests == set()
+    assert set(re.findall(r"\b(test_\w+\.py)", text)) - files == set()
