@@ -116,9 +116,14 @@ def test_a_run_that_is_ended_leaves_nothing(number: signal.Signals, postgres: li
 
 
 def test_a_python_without_treestore_goes_on_in_the_environment_of_the_scripts(tmp_path: Path) -> None:
-    script = tmp_path / "benchmark_backends.py"
+    script = tmp_path / "scripts" / "benchmark_backends.py"
+    script.parent.mkdir()
     shutil.copy(SCRIPT, script)
-    (tmp_path / "environment.py").write_text(f"import sys; assert sys.argv[1:] == ['dev']; print({sys.prefix!r})")
+    text = SCRIPT.with_name("environment.py").read_text(encoding="utf-8")
+    for made, given in (("make(folder, extra)", "assert extra == 'dev'"), ("    print(folder)", f"    print({sys.prefix!r})")):
+        assert text.count(made) == 1
+        text = text.replace(made, given)
+    script.with_name("environment.py").write_text(text, encoding="utf-8")
     ran = subprocess.run([sys.executable, "-S", script, "--nodes", "0"], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (2, ""), ran.stderr
     assert ran.stderr.startswith("benchmark_backends: "), "no traceback"

@@ -190,7 +190,7 @@ _WRITES = (
 _READS = (
     Case("node", "A node by its id", "node", _ids, truth.node,
          bounds=(Bound(1.0, SQLITE), Bound(1 / 3, LMDB), _of_plain_sql(1.6))),
-    Case("node, first", "A node by its id, read for the first time", "node",
+    Case("node, first", "A node by its id, the first time", "node",
          lambda corpus, label: list(dict.fromkeys(_ids(corpus, label))), truth.node, first=True),
     Case("node, outline", "A node by its id, without text", "node_outline", _ids,
          lambda corpus, node_id: truth.outline([truth.node(corpus, node_id)]), bounds=(Bound(0.5, LMDB),)),
@@ -200,7 +200,7 @@ _READS = (
          lambda corpus, node_id: truth.outline(truth.below(corpus, node_id, 1)), bounds=(Bound(_LEVEL, SQLITE),)),
     Case("subtree", f"Subtree to depth {LEVELS}", "subtree", _tops, truth.subtree,
          bounds=(Bound(2.0, SQLITE), Bound(3.0, POSTGRES), _of_plain_sql(1.3))),
-    Case("subtree, first", f"Subtree to depth {LEVELS}, read for the first time", "subtree", _tops, truth.subtree, first=True),
+    Case("subtree, first", f"Subtree to depth {LEVELS}, the first time", "subtree", _tops, truth.subtree, first=True),
     Case("subtree, outline", f"Subtree to depth {LEVELS}, without texts", "subtree_outline", _tops,
          lambda corpus, node_id: truth.outline(truth.subtree(corpus, node_id)), bounds=(Bound(4.0, SQLITE),)),
     Case("whole", "The whole tree", "whole", _version, truth.whole,
