@@ -13,15 +13,19 @@ from tests.stores import KINDS, STEADY, URLS, BothFaces, SyncStore, open_backend
 from treestore import Closed
 from treestore.operations import Check
 
-NOT_BY_WAY_OF_PGBOUNCER = {"test_rules.py", "test_limits.py", "test_diff.py", "test_pages.py"}
-"""What input is refused is decided before anything is sent; what values come back, and what is worked out from them, does not
-depend on the way to the server. Which connection a statement runs on does, and that is what the other files try."""
+LEFT_OUT = {
+    "btree-reopened": {"test_rules.py"},
+    "postgres-reopened": {"test_rules.py"},
+    "postgres-pgbouncer": {"test_rules.py", "test_limits.py", "test_diff.py", "test_pages.py"},
+}
+"""What input is refused is decided before anything is asked of a store, so it need not be opened anew in between, nor reached
+in another way. By way of PgBouncer it matters which connection a statement runs on, and the other files try that."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One server, one suite: by way of PgBouncer its core is enough."""
-    elsewhere = [each for each in items if "postgres-pgbouncer" in each.name and each.path.name in NOT_BY_WAY_OF_PGBOUNCER]
-    items[:] = [each for each in items if each not in elsewhere]
+    """Leave out what can't be otherwise than on the same store without a detour."""
+    for kind, files in LEFT_OUT.items():
+        items[:] = [each for each in items if f"[{kind}" not in each.name or each.path.name not in files]
 
 
 def _opened(name: str, folder: Path, clock: SetClock) -> Iterator[SyncStore]:

@@ -229,6 +229,21 @@ def test_the_cache_stays_within_its_budget(engine: Engine) -> None:
     assert sum(node.cost for node in state.pager.nodes.values()) == state.pager.cached_bytes
 
 
+def test_scans_of_more_than_the_cache_holds_find_a_part_of_it_there(engine: Engine) -> None:
+    entries = [(key(n), b"v" * 300) for n in range(8_000)]
+    History().sent(engine, Group({}, [], [(2, entries)]))
+    engine.checkpoint()
+    engine.tidy()
+    state = engine.state
+    reads = []
+    for _ in range(8):
+        before = state.pager.reads
+        assert sum(1 for _ in state.scan(2, b"", None)) == 8_000
+        reads.append(state.pager.reads - before)
+    assert sum(node.size for node in state.pager.nodes.values()) * 1.5 < 8_000 * 300, "it is more than the cache holds"
+    assert max(reads[4:]) < 0.85 * reads[0]
+
+
 # --- damage --------------------------------------------------------------------------------------------------------------
 
 

@@ -86,6 +86,20 @@ TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
+def test_questions_about_more_than_there_is_room_for_find_most_of_it_kept() -> None:
+    cache = NodeCache(20 * 1400)
+    kept: Kept[Node] = cache.begin(COUNT)
+    found = 0
+    for _ in range(20):
+        for node in SAMPLES:
+            if kept.nodes[node.ordinal] is None and node.ordinal not in kept.patterns:
+                cache.keep(kept, node)
+            else:
+                found += 1
+    assert len(kept.ordinals) < 0.7 * COUNT, "it is more than there is room for"
+    assert found / (20 * COUNT) > 0.7 * len(kept.ordinals) / COUNT
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SyncTreeStore]:
     with treestore.open_sync(f"btree:///{tmp_path / 'store'}", settings=Settings(cache_size_mb=2)) as store:

@@ -21,6 +21,7 @@ N = TypeVar("N", Outline, Node)
 _NODE_BYTES = 900  # a node in memory, and its place here, beside its title, summaries and text
 _USUAL_BYTES = 2048  # a whole node, for guessing how much an answer would take
 _FEW = 64  # nodes of a small document that may be amended before all are read anew
+_ADMITTED = 16  # where there is no room, one node of so many is kept
 _REPORTED = 1024 * 1024  # bytes; the room that is taken is reported in such steps
 
 _encode_json = msgspec.msgpack.Encoder().encode
@@ -83,6 +84,9 @@ class Kept(Generic[N]):
 class NodeCache:
     """All that is kept. It takes ``budget`` bytes at most, by an estimate; ``report`` is told how many it takes.
 
+    Once it is full, few of the nodes that are read are let in, in the place of others. If all were, then questions that come
+    again in turn, about a little more than there is room for, would find nothing kept at all.
+
     Any thread may use it. What is in the cache is read without a lock: setting a place of a list is atomic.
     """
 
@@ -91,6 +95,7 @@ class NodeCache:
         self.used = 0
         self._report = report
         self._reported = 0
+        self._refused = 0
         self._lock = threading.Lock()
         self._queue: dict[Kept[Any], None] = {}  # in the order in which they give up nodes
 
@@ -110,6 +115,10 @@ class NodeCache:
     def keep(self, kept: Kept[N], node: N) -> None:
         """Keep a node from now on."""
         ordinal, size = node.ordinal, _size(node)
+        if self.used + size > self.budget:
+            self._refused += 1
+            if self._refused % _ADMITTED:
+                return
         pattern = None if node.metadata is None and node.extra is None else Pattern(node)
         with self._lock:
             if kept.dropped or kept.nodes[ordinal] is not None or ordinal in kept.patterns or ordinal in kept.amended:

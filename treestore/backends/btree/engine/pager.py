@@ -1,6 +1,8 @@
 """Pages of the data file as nodes: verified, decoded, and kept in a cache bounded by their decoded size.
 
-Any thread may read. Eviction is second-chance: a page that was looked up again since it came in gets another round.
+Any thread may read. Eviction is second-chance: a page that was looked up again since it came in gets another round. Once the
+cache is full only some of the leaves that are read are let in: if all were, a scan of a little more than there is room for,
+again and again, would find none of them, and drive out all others.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from treestore.backends.btree.engine.format import (
 )
 from treestore.backends.btree.engine.node import Child, Node, decode
 
+_ADMITTED = 8  # one leaf of so many is kept where another has to go for it
 _TOGETHER = 1024 * 1024  # bytes of adjacent pages that are written by one call
 
 
@@ -43,7 +46,8 @@ class Pager:
             return found
         node = decode(child, self.file.read((child >> 32) * PAGE_SIZE, PAGE_SIZE), level)
         self.reads += 1
-        self.keep(node)
+        if level or self.cached_bytes + node.cost <= self.budget or self.reads % _ADMITTED == 0:
+            self.keep(node)
         return node
 
     def raw(self, reference: int) -> tuple[int, int, int]:
