@@ -245,6 +245,19 @@ def test_snapshots_and_the_present_each_read_their_own_moment(store: SyncTreeSto
         view.close()
 
 
+def test_an_earlier_snapshot_does_not_go_on_with_what_was_kept_later(store: SyncTreeStore) -> None:
+    documents = store.documents
+    documents.store_document("p", "1", bushy(20))
+    with store.snapshot() as view:
+        documents.update_node("p", "00003", title="later")
+        for _ in range(3):
+            assert documents.get_node("p", "00003").title == "later"
+            assert documents.get_node("p", "00004").title == "title of 00004"
+        for _ in range(3):
+            assert view.documents.get_node("p", "00003").title == "title of 00003"
+        assert documents.get_node("p", "00003").title == "later"
+
+
 @contextmanager
 def treestore_without_kept(store: SyncTreeStore) -> Iterator[Any]:
     """The documents of a store whose nodes are all read from its pages."""
