@@ -125,6 +125,7 @@ DELIBERATE = [
         "            slot = 1 - self._slot\n",
         "            slot = self._slot\n",
         "checkpoints",
+        seeds=40,
     ),
     Deliberate(
         "the log is trimmed before the meta page is synced",
