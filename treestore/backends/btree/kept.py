@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from sys import getsizeof
 from typing import Any, Generic, TypeVar, cast
 
@@ -132,7 +132,7 @@ class NodeCache:
             kept.size += size
             self._take(size)
 
-    def amend(self, kept: Kept[Any], ordinals: Iterable[int]) -> bool:
+    def amend(self, kept: Kept[Any], ordinals: Collection[int]) -> bool:
         """Some nodes are others from now on. Readers of an earlier moment may still use what is kept, so these are not kept
         there again. False, and nothing is kept any more, where they have become too many."""
         with self._lock:

@@ -8,7 +8,7 @@ is decoded anew, but for those that were amended in between. Which those are is 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -57,7 +57,7 @@ class Content:
         kept.hot = True
         return kept
 
-    def take_over(self, old: Content, amended: Iterable[int]) -> None:
+    def take_over(self, old: Content, amended: Collection[int]) -> None:
         """Go on with what is kept of the same content as it was before some of its nodes were amended."""
         for weight, kept in old._kept.copy().items():
             if self.cache.amend(kept, amended):
@@ -166,9 +166,12 @@ class Policies:
         if heads is None:
             return
         amended: dict[int, set[int]] = {}
+        new: set[int] = set()  # contents of which nothing can be kept yet
         for key in rows.keys if rows is not None else ():
             content = int.from_bytes(key[:4], "big")
-            if content in amended or state.get(NODES, key) is not None:  # or it is new, and nothing is kept of it
+            if content not in new and content not in amended and state.get(NODES, key) is None:
+                new.add(content)
+            if content not in new:
                 amended.setdefault(content, set()).add(int.from_bytes(key[4:], "big"))
         for policy, after in zip(heads.keys, heads.values, strict=True):
             before = state.get(HEADS, policy)
