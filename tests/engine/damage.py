@@ -124,7 +124,7 @@ def nodes(count: int, said: str) -> list[dict[str, Any]]:
 
 
 def _steps() -> list[Callable[[Store], object]]:
-    """What is done to the store, one group each; ``_CHECKPOINT`` and ``_REOPEN`` stand in between."""
+    """What is done to the store, one group each; ``_checkpoint`` and ``_reopen`` stand in between."""
     tree = nodes(6, "shape")
     tree[1]["text"] = "a long one, " * 900
     pages = [{"page": 2, "content": "page two"}, {"page": 1, "content": "page one " * 400, "kept": None}]
@@ -134,28 +134,29 @@ def _steps() -> list[Callable[[Store], object]]:
         lambda s: s.documents.store_document("shapes", "1", tree, pages=pages, tags=("one",), metadata={"é": [1, 2.5]}),
         lambda s: s.documents.store_document("large", "1", nodes(90, "many")),
         lambda s: s.documents.store_document("deleted", "1", nodes(20, "gone")),
-        _REOPEN,
+        _reopen,
         lambda s: s.documents.delete_version("deleted", "1"),
         lambda s: s.documents.store_document("shapes", "2", changed, pages=pages[:1], effective_date=date(2026, 2, 1)),
-        _CHECKPOINT,
+        _checkpoint,
         lambda s: s.documents.update_node("large", "017", text="amended before the last checkpoint"),
-        _CHECKPOINT,
-        _REOPEN,
+        _checkpoint,
+        _reopen,
         lambda s: s.documents.update_node("shapes", "002", version_id="2", title="amended in the log"),
         lambda s: in_bulk(s, heavy),
-        _REOPEN,
+        _reopen,
         lambda s: s.documents.store_document("late", "1", nodes(5, "late"), pages=[{"page": 7, "content": "in the log only"}]),
         lambda s: s.documents.update_node("large", "042", text="amended at last", summary="and summed up"),
         lambda s: s.versions.set_effective_date("shapes", "1", date(2026, 1, 1)),
     ]
 
 
-def _CHECKPOINT(store: Store) -> None:  # noqa: N802 - a mark among the steps
+def _checkpoint(store: Store) -> None:
     engine_of(store).checkpoint()
     engine_of(store).tidy()
 
 
-def _REOPEN(store: Store) -> None:  # noqa: N802
+def _reopen(store: Store) -> None:
+    """A mark among the steps: whoever takes them opens the store anew."""
     raise AssertionError("the maker does that")
 
 
@@ -172,12 +173,12 @@ def sample() -> Sample:
     noted = {}
     earlier: list[bytes] = []
     for step in _steps():
-        if step is _REOPEN:
+        if step is _reopen:
             abandon(store)
             store = opened(disk)
         else:
             step(store)
-        if step is _CHECKPOINT:
+        if step is _checkpoint:
             earlier.append(files_of(disk)["data"])
         noted[engine_of(store).state.lsn] = {name: ask(store) for name, ask in questions()}
     files = {path: raw for path, raw in files_of(disk).items() if path != "LOCK"}

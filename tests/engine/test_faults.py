@@ -11,7 +11,7 @@ import pytest
 
 from tests.engine.crashing import WORKLOADS, Tally, fail
 from tests.engine.interleaved import Turns
-from tests.engine.simulated import ALL, GROWTH, SimulatedDisk, failing
+from tests.engine.simulated import ALL, GROWTH, Fault, SimulatedDisk, failing
 from tests.engine.workload import (
     SMALL,
     STORE,
@@ -215,8 +215,7 @@ def test_a_sync_beside_one_that_failed_and_has_not_said_so_yet_makes_nothing_dur
         history.sent(engine, *groups(33, 3))
         turns = Turns(disk, random.Random(seed))
         turns.share(engine)
-        fault = failing(1, for_ever=False, kinds=frozenset({"sync"}))
-        disk.fault = lambda number, kind, path: fault(number, kind, path) if path.endswith("/data") else None  # noqa: B023
+        disk.fault = in_the_data_file(failing(1, for_ever=False, kinds=frozenset({"sync"})))
         document = Group({}, [], [(2, bulk_entries(b"b", 50))])
         works: list[Callable[[], object]] = [engine.checkpoint, partial(history.commit, engine, [document])]
         turns.run(*(partial(whatever_fails, work) for work in works))
@@ -224,6 +223,10 @@ def test_a_sync_beside_one_that_failed_and_has_not_said_so_yet_makes_nothing_dur
         assert not engine.writable
         engine.close()
         verify(disk.after_cut(seed, 0.0), history)
+
+
+def in_the_data_file(fault: Fault) -> Fault:
+    return lambda number, kind, path: fault(number, kind, path) if path.endswith("/data") else None
 
 
 def whatever_fails(work: Callable[[], object]) -> None:
