@@ -150,6 +150,13 @@ DELIBERATE = [
         "tests/engine/test_wal.py::test_a_file_is_used_again_only_when_its_old_name_is_gone_for_good",
     ),
     Deliberate(
+        "a log file gets another name before the last one is there for good",
+        "wal.py",
+        "            self._fs.sync_folder(self._folder)  # a file whose last",
+        "            # a file whose last",
+        "tests/engine/test_wal.py::test_a_file_that_is_used_again_has_one_name_after_any_cut",
+    ),
+    Deliberate(
         "the folder is not synced after a compaction",
         "engine.py",
         "            self._fs.sync_folder(self.folder)\n            self._old_pagers",

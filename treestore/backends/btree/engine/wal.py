@@ -127,6 +127,7 @@ class Log:
         spare = os.path.join(self._folder, SPARE)
         if self._fs.exists(spare):
             self._fs.open(spare).close()  # if it is no file any more, it must not become the newest log file
+            self._fs.sync_folder(self._folder)  # a file whose last change of name may be lost must not be given one more
             self._fs.rename(spare, path)
             self._fs.sync_folder(self._folder)  # or a cut could bring back its old name, with what is written to it now
         file = self._fs.open(path, create=True)
