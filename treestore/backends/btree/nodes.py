@@ -121,6 +121,8 @@ class Nodes(Generic[N]):
         if len(made) <= self._room:
             seen = self._kept.seen
             if all(seen[first : last + 1]):
+                if [node.ordinal for node in made] != list(range(first, last + 1)):
+                    raise Corrupted(f"rows of content {self._number} say that they are at other ordinals")
                 for node in made:
                     self._content.cache.keep(self._kept, node)
             seen[first : last + 1] = b"\1" * len(made)
