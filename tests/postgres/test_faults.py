@@ -80,7 +80,7 @@ def test_a_host_that_has_no_address(face: Face) -> None:
 
 
 def test_a_listener_that_says_nothing(face: Face) -> None:
-    with listener(lambda connection: None) as url, fails(Timeout, "127.0.0.1.*did not answer", within=3):
+    with listener(lambda connection: None) as url, fails(Timeout, "127.0.0.1.*did not answer", within=8):
         opened(url, face)
 
 
@@ -94,7 +94,7 @@ def test_a_listener_that_does_not_even_accept(face: Face) -> None:
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
-        with fails(Timeout, "did not answer", within=3):
+        with fails(Timeout, "did not answer", within=8):
             opened(f"postgresql://user@127.0.0.1:{full.getsockname()[1]}/db?{QUICK}", face)
 
 

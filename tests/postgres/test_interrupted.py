@@ -250,11 +250,11 @@ def test_a_statement_that_waits_too_long(postgres_server: Server, face: Face) ->
     with opened(url, face) as store:
         store_one(store)
         with locked(postgres_server, named(url)):
-            with fails(Timeout, "TREESTORE_STATEMENT_TIMEOUT_SECONDS", within=3):
+            with fails(Timeout, "TREESTORE_STATEMENT_TIMEOUT_SECONDS", within=8):
                 store.documents.get_node("p", "a")
-            with fails(Timeout, "TREESTORE_STATEMENT_TIMEOUT_SECONDS", within=3):
+            with fails(Timeout, "TREESTORE_STATEMENT_TIMEOUT_SECONDS", within=8):
                 store_one(store, "q")
-            with fails(Timeout, "TREESTORE_STATEMENT_TIMEOUT_SECONDS", within=3):
+            with fails(Timeout, "TREESTORE_STATEMENT_TIMEOUT_SECONDS", within=8):
                 store.check()
         assert [found.policy_id for found in store.documents.list_documents()] == ["p"]
         store_one(store, "q")
@@ -265,11 +265,11 @@ def test_all_connections_in_use(face: Face) -> None:
     with opened(databases.new_url(pool_size="2", pool_timeout="0.4"), face) as store:
         store_one(store)
         with store.snapshot() as first, store.snapshot():
-            with fails(Timeout, "all 2 connections have been in use for 0.4 s; TREESTORE_POOL_SIZE", within=3):
+            with fails(Timeout, "all 2 connections have been in use for 0.4 s; TREESTORE_POOL_SIZE", within=8):
                 store.documents.get_node("p", "a")
-            with fails(Timeout, "all 2 connections have been in use for 0.4 s", within=3):
+            with fails(Timeout, "all 2 connections have been in use for 0.4 s", within=8):
                 store_one(store, "q")
-            with fails(Timeout, "all 2 connections have been in use for 0.4 s", within=3):
+            with fails(Timeout, "all 2 connections have been in use for 0.4 s", within=8):
                 store.snapshot()
             assert first.documents.get_node("p", "a").node_id == "a"
         store_one(store, "q")
@@ -348,7 +348,7 @@ def test_closing_while_the_server_hangs(face: Face) -> None:
         server.pause()
         began = time.monotonic()
         store.__exit__(None, None, None)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 10
 
 
 @pytest.mark.usefixtures("impatient")
@@ -358,7 +358,7 @@ def test_a_commit_that_is_never_answered(wire: Proxy, clock: SetClock) -> None:
     first = group(whole("p", "1"))
     wire.fault = once(Fault.SILENCE, commits)
     began = time.monotonic()
-    with fails(OutcomeUnknown, within=4):
+    with fails(OutcomeUnknown, within=10):
         backend.write_now(first)
     assert time.monotonic() - began > 0.5
     assert backend.write_now(first).repeated

@@ -209,7 +209,7 @@ def test_a_verb_that_is_interrupted(postgres_server: Server) -> None:
                 began = time.monotonic()
                 with pytest.raises(KeyboardInterrupt):
                     call()
-                assert time.monotonic() - began < 2
+                assert time.monotonic() - began < 10
             assert store.documents.get_node("p", "a").text == "text of a"
             with pytest.raises(NotFound):
                 store.documents.get_outline("q")
@@ -319,12 +319,11 @@ def test_a_child_after_a_fork_does_not_use_its_parents_connections() -> None:
         assert store.check().problems == []
 
 
-def test_groups_over_several_policies_in_opposite_order(clock: SetClock) -> None:
+def test_groups_over_several_policies_in_opposite_order(clock: SetClock, postgres_server: Server) -> None:
     """No deadlock: each waits for the policies in the same order, whatever the order of its writes."""
     url = databases.new_url()
     names = [f"p{at}" for at in range(6)]
     backends = [open_backend(url, clock) for _ in range(3)]
-    began = time.monotonic()
 
     def work(at: int) -> int:
         chance = random.Random(at)
@@ -335,10 +334,14 @@ def test_groups_over_several_policies_in_opposite_order(clock: SetClock) -> None
 
     with ThreadPoolExecutor(9) as pool:
         assert sorted(pool.map(work, range(9))) == list(range(9))
-    assert time.monotonic() - began < 30
     assert backends[0].read_one_now(Check()).problems == []
     for backend in backends:
         backend.close_now()
+    eventually(lambda: connections(postgres_server, named(url)) == 0)  # each tells its counts when it goes
+    with postgres_server.connect() as asking:
+        counted = "SELECT deadlocks, xact_commit FROM pg_stat_database WHERE datname = %s"
+        told = asking.execute(counted, [named(url)]).fetchone()
+    assert told is not None and told[0] == 0 and told[1] > 135
 
 
 def test_expectations_between_two_stores_hold(clock: SetClock) -> None:

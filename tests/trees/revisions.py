@@ -195,12 +195,13 @@ def repaginated(roots: list[Json], pages: int) -> list[Json]:
 def diff_of(before: Sequence[Outline], after: Sequence[Outline], read: list[int] | None = None) -> Diff:
     """The diff of two documents of derived nodes; ``read`` gets the number of outlines of each list that was looked at."""
     contents = {"a": before, "b": after}
+    tops = {name: {node.node_id: node for node in nodes} for name, nodes in contents.items()}
     comparison = compare(*[_version(version_id, nodes) for version_id, nodes in contents.items()])
     lists: list[list[Outline]] | None = None
     try:
         while True:
             wants = next(comparison) if lists is None else comparison.send(lists)
-            lists = [_wanted(contents[want.version_id], want) for want in wants]
+            lists = [_wanted(contents[want.version_id], tops[want.version_id], want) for want in wants]
             if read is not None:
                 read += map(len, lists)
     except StopIteration as end:
@@ -221,10 +222,10 @@ def _version(version_id: str, nodes: Sequence[Outline]) -> Version:
     )
 
 
-def _wanted(nodes: Sequence[Outline], want: Want) -> list[Outline]:
+def _wanted(nodes: Sequence[Outline], by_id: Mapping[str, Outline], want: Want) -> list[Outline]:
     """As :class:`~treestore.operations.Children` and :class:`~treestore.operations.Subtree` answer it."""
     if want.node_id is None:
         return [node for node in nodes if node.parent_id is None]
-    top = next(node for node in nodes if node.node_id == want.node_id)
+    top = by_id[want.node_id]
     below = nodes[top.ordinal : top.last_ordinal + 1]
     return list(below) if want.whole else [node for node in below if node.parent_ordinal == top.ordinal]

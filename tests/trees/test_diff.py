@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import given as generated
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.growth import grows_at_most
 from tests.trees.revisions import (
     SHIPPED,
     Expected,
@@ -320,9 +321,7 @@ def test_only_what_differs_is_read() -> None:
 
 @pytest.mark.parametrize("kind", ["all different", "all the same", "two kinds", "reversed"])
 def test_fifty_thousand_siblings_take_near_linear_time(kind: str) -> None:
-    count = 50_000
-
-    def tree(turn: int) -> list[Node]:
+    def tree(turn: int, count: int) -> list[Node]:
         names = {
             "all different": [f"{turn} {at}" for at in range(count)],
             "all the same": ["same"] * (count - turn),
@@ -332,10 +331,14 @@ def test_fifty_thousand_siblings_take_near_linear_time(kind: str) -> None:
         flat = [{"node_id": f"{turn}/{at}", "title": name, "text": name} for at, name in enumerate(names)]
         return derive_now("p", "1", flat)
 
-    before, after = tree(0), tree(1)
-    began = time.process_time()
+    def work(count: int) -> Callable[[], object]:
+        before, after = tree(0, count), tree(1, count)
+        return lambda: diff_of(before, after)
+
+    assert grows_at_most(20, work, 5_000, 50_000)
+    count = 50_000
+    before, after = tree(0, count), tree(1, count)
     diff = diff_of(before, after)
-    assert time.process_time() - began < 20, "a hundred times what it takes"
     assert len(before) - len(diff.removed) + len(diff.added) == len(after)
     expected = {"all different": (count, count), "all the same": (0, 1)}.get(kind, (0, 0))
     assert (len(diff.added), len(diff.removed)) == expected
@@ -432,12 +435,18 @@ def test_longest_increasing_subsequences() -> None:
 
 @pytest.mark.parametrize("salt", range(4))
 def test_sections_that_are_wrapped_one_by_one_take_no_long_time(salt: int) -> None:
+    def trees(count: int) -> tuple[list[Node], list[Node]]:
+        end = {"node_id": "z", "title": "z", "text": f"{salt}"}  # decides which of the two is looked at first
+        leaves = [{"node_id": f"{at}", "title": f"{at}", "text": f"{at}"} for at in range(count)]
+        flat = [{"node_id": "p", "title": "p", "nodes": leaves}, end]
+        wrapped = [{"node_id": f"w{at}", "title": f"w{at}", "nodes": [leaf]} for at, leaf in enumerate(leaves)]
+        return derive_now("p", "1", flat), derive_now("p", "1", [*wrapped, end])
+
+    def work(count: int) -> Callable[[], object]:
+        before, after = trees(count)
+        return lambda: diff_of(before, after)
+
+    assert grows_at_most(20, work, 600, 6000)
     count = 6000
-    end = {"node_id": "z", "title": "z", "text": f"{salt}"}  # decides which of the two is looked at first
-    leaves = [{"node_id": f"{at}", "title": f"{at}", "text": f"{at}"} for at in range(count)]
-    flat = [{"node_id": "p", "title": "p", "nodes": leaves}, end]
-    wrapped = [{"node_id": f"w{at}", "title": f"w{at}", "nodes": [leaf]} for at, leaf in enumerate(leaves)]
-    began = time.process_time()
-    diff = diff_of(derive_now("p", "1", flat), derive_now("p", "1", [*wrapped, end]))
-    assert time.process_time() - began < 3, "ten times what it takes"
+    diff = diff_of(*trees(count))
     assert (len(diff.added), len(diff.removed), len(diff.moved)) == (count, 1, count)
