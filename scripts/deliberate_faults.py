@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 try:
-    import hypothesis  # noqa: F401 - of what the tests need, the last to be missing
-    import pytest  # noqa: F401
+    import hypothesis  # noqa: F401 - what the tests need
+    import pytest_postgresql  # noqa: F401
 
     from tests.engine.deliberate import DELIBERATE, Deliberate, Found, copied, tried
 except ModuleNotFoundError:

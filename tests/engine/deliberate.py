@@ -257,6 +257,20 @@ DELIBERATE = [
         "tests/engine/test_faults.py::test_a_full_disk_stays_readable_and_takes_writes_again_when_there_is_room",
     ),
     Deliberate(
+        "a node that readers see is changed in place",
+        "tree.py",
+        "        if node.maker == self.number:\n",
+        "        if not node.page:\n",
+        "snapshots",
+    ),
+    Deliberate(
+        "a group that failed half-way is left in its batch",
+        "batch.py",
+        "            self._redo()\n",
+        "",
+        "tests/engine/test_faults.py::test_a_page_that_cannot_be_read_spoils_its_group_alone",
+    ),
+    Deliberate(
         "a page's checksum is not compared with its parent's",
         "format.py",
         "    if checksum != reference & 0xFFFFFFFF:\n",

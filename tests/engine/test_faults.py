@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +23,7 @@ from tests.engine.workload import (
     contents,
     groups,
     key,
+    random_group,
     verify,
 )
 from treestore.backends.btree.engine.batch import Job
@@ -232,3 +234,35 @@ def in_the_data_file(fault: Fault) -> Fault:
 def whatever_fails(work: Callable[[], object]) -> None:
     with contextlib.suppress(TreestoreError):
         work()
+
+
+@pytest.mark.parametrize("for_ever", [False, True])
+def test_a_page_that_cannot_be_read_spoils_its_group_alone(for_ever: bool) -> None:
+    """The groups of a batch are steps of one edit. One that fails half-way leaves nothing in it. Where the others can't be
+    taken again then, all are refused, and the store goes on."""
+    history = History()
+    disk = created()
+    engine = Engine.open(STORE, SMALL, fs=disk)
+    for first in range(0, 3000, 500):
+        history.sent(engine, Group({(tree, key(n)): b"v" * 100 for n in range(first, first + 500) for tree in (1, 2)}))
+    engine.close()
+    outcomes = set()
+    for at in itertools.count(1):
+        engine = Engine.open(STORE, SMALL, fs=disk)
+        choose = random.Random(at)
+        batch = [Group({(tree, key(choose.randrange(3000))): b"n%d" % at for tree in (1, 2, 1, 2)}) for _ in range(5)]
+        reads = failing(at, for_ever=for_ever, kinds=frozenset({"read"}))
+        disk.fault = in_the_data_file(reads)
+        errors = history.commit(engine, batch)
+        disk.fault = None
+        outcomes.add(sum(error is not None for error in errors))
+        assert engine.writable
+        history.sent(engine, random_group(choose))
+        assert contents(engine.state) == history.models[engine.state.lsn]
+        if errors == [None] * 5:
+            break
+        engine.close()
+    accounted(engine)
+    engine.close()
+    verify(disk, history)
+    assert outcomes >= ({0, 1} if not for_ever else {0, 5})

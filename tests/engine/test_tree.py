@@ -39,13 +39,30 @@ class Tree:
         self.root: Root | None = None
         self.model: dict[bytes, bytes] = {}
         self.epoch = 0
+        self.dirty = 0
         self.chain: list[Run] = []
+        self.edit = Edit(self.pager)
+        self.together = False  # whether the next edits are steps of one
+        self.published: list[tuple[Root | None, dict[bytes, bytes]]] = []
 
-    def edited(self, root: Root | None, edit: Edit) -> None:
-        self.epoch += 1
+    def edited(self, root: Root | None) -> None:
         self.root = root
-        self.freelist.give_up(self.epoch, edit.freed)
         assert (0 if root is None else root.entries) == len(self.model)
+        if not self.together:
+            self.publish()
+
+    def publish(self) -> None:
+        """The edit ends; what it made is not to be changed any more."""
+        self.epoch += 1
+        self.freelist.give_up(self.epoch, self.edit.freed)
+        self.dirty += self.edit.dirty
+        self.edit = Edit(self.pager)
+        self.together = False
+
+    def keep(self) -> None:
+        """Look at the present tree again after each later step."""
+        if not self.together:
+            self.published = [*self.published[-2:], (self.root, dict(self.model))]
 
     def update(self, changes: dict[bytes, bytes | None]) -> None:
         for key, value in changes.items():
@@ -54,14 +71,12 @@ class Tree:
             else:
                 self.model[key] = value
         keys = sorted(changes)
-        edit = Edit(self.pager)
-        self.edited(tree.update(self.root, keys, [changes[key] for key in keys], edit), edit)
+        self.edited(tree.update(self.root, keys, [changes[key] for key in keys], self.edit))
 
     def remove_range(self, low: bytes, high: bytes | None) -> None:
         for key in [key for key in self.model if low <= key and (high is None or key < high)]:
             del self.model[key]
-        edit = Edit(self.pager)
-        self.edited(tree.remove_range(self.root, low, high, edit), edit)
+        self.edited(tree.remove_range(self.root, low, high, self.edit))
 
     def graft(self, entries: dict[bytes, bytes]) -> None:
         bulk = Bulk(self.pager, self.freelist)
@@ -69,13 +84,14 @@ class Tree:
         assert new is not None
         bulk.sync()
         self.model.update(entries)
-        edit = Edit(self.pager)
-        root = tree.graft(self.root, new, edit)
+        root = tree.graft(self.root, new, self.edit)
         self.freelist.commit_staged(new.runs)
-        self.edited(root, edit)
+        self.edited(root)
 
     def checkpoint(self) -> None:
         """Write the tree, and prove the file: each page used once, in order, within bounds."""
+        self.publish()
+        self.published = []  # their pages may be written over
         state = State(self.epoch, self.epoch, {} if self.root is None else {1: self.root}, self.pager)
         written = Checkpoint(state, self.freelist, self.chain, 0)
         for _ in written.write(PageWriter(self.pager.file)):
@@ -83,22 +99,28 @@ class Tree:
         meta = written.meta(b"s" * 16, 1, 0)
         for _ in written.settle():
             pass
-        self.chain = written.chain
+        self.chain, self.dirty = written.chain, 0
         self.freelist.checkpointed(self.epoch, None)
         roots = {number: Root(reference, level, count) for number, (level, count, reference) in meta.roots.items()}
         found = finished(check(State(0, 0, roots, self.pager), meta, written.free, written.chain))
         assert found.problems == []
 
     def sound(self) -> None:
-        """In memory: order, bounds, sizes, levels, the least fill; and the entries are those of the dict."""
+        """In memory: order, bounds, sizes, levels, the bytes that are counted; and the entries are those of the dict, as are
+        those of the trees that were published before."""
+        dirty = 0
         if self.root is not None:
-            self._sound(self.root.child, self.root.level, b"", None)
+            dirty = self._sound(self.root.child, self.root.level, b"", None)
+        assert dirty == self.dirty + self.edit.dirty
+        for root, model in self.published:
+            assert {key: self.pager.value(value) for key, value in scanned(root, b"", None, self.pager)} == model
         entries = [(key, self.pager.value(value)) for key, value in scanned(self.root, b"", None, self.pager)]
         assert entries == sorted(self.model.items())
         back = [(key, self.pager.value(value)) for key, value in cursor.scan_back(self.root, b"", None, self.pager)]
         assert back == entries[::-1]
 
-    def _sound(self, child: Child, level: int, low: bytes, high: bytes | None) -> None:
+    def _sound(self, child: Child, level: int, low: bytes, high: bytes | None) -> int:
+        """The bytes of nodes without a page."""
         node = self.pager.node(child, level)
         assert node.level == level
         assert node.size <= PAGE_SIZE
@@ -108,15 +130,18 @@ class Tree:
             assert node.keys
             entries = zip(node.keys, node.values, strict=True)
             assert node.size == PAGE_HEADER + sum(len(key) + cell_size(value) for key, value in entries)
-            return
+            long = sum(len(value) for value in node.values if isinstance(value, bytes) and len(value) > MAX_INLINE)
+            return 0 if node.page else node.cost + long
         assert isinstance(node, Branch)
         assert len(node.encode([1] * len(node.children))[1]) == PAGE_SIZE
         assert len(node.children) == len(node.keys) + 1
         bounds = [low, *node.keys, high]
+        dirty = 0 if node.page else node.cost
         for i, below in enumerate(node.children):
             lower = bounds[i]
             assert lower is not None
-            self._sound(below, level - 1, lower, bounds[i + 1])
+            dirty += self._sound(below, level - 1, lower, bounds[i + 1])
+        return dirty
 
 
 LONG_KEYS = st.integers(0, 30).map(lambda n: b"%04d" % n + b"x" * (MAX_KEY - 4))
@@ -173,6 +198,13 @@ class Edits(RuleBasedStateMachine):
     def checkpoint(self) -> None:
         self.tree.checkpoint()
 
+    @rule()
+    def steps(self) -> None:
+        """What follows is one edit of several steps, which must leave what was published alone."""
+        self.tree.publish()
+        self.tree.keep()
+        self.tree.together = True
+
     @invariant()
     def sound(self) -> None:
         if hasattr(self, "tree"):
@@ -222,6 +254,8 @@ def test_an_edit_leaves_the_tree_before_it_as_it_was() -> None:
         start = choose.randrange(500)
         one.update({b"%04d" % n: choose.choice((None, b"new" * 100)) for n in range(start, start + 20)})
         one.remove_range(b"%04d" % choose.randrange(500), b"%04d" % choose.randrange(500))
+        one.update({b"%04d" % choose.randrange(500): choose.choice((None, b"one"))})
+        one.together = not one.together  # or several steps of one edit
         assert {k: one.pager.value(v) for k, v in scanned(before, b"", None, one.pager)} == model
 
 

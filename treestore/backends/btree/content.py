@@ -246,14 +246,14 @@ class NewContent:
         return self._nodes[index].text if index < len(self._nodes) else self._pages[index - len(self._nodes)].content
 
     def link(self, view: Overlay) -> None:
-        """Take the place of the version's old content. The entries of :meth:`families` are put or linked afterwards."""
-        version = self.version
-        old = _layout(view, self.head, version.version_id)
+        """Take the place of the version's old content. The entries of :meth:`families` are put or linked afterwards. The
+        policy's head is the one that this was made for, if there was one."""
+        version, head = self.version, self.head
+        old = _layout(view, head, version.version_id) if head.changes else None
         if old is not None:
             _drop_rows(view, old)
             kept = [run for other in _other_layouts(view, self.head, version.version_id) for run in other.texts]
             free_texts(view, self.head, old.texts, [*kept, *self.layout.texts])
-        head = read_head(view, version.policy_id) or self.head
         head = msgspec.structs.replace(head, next_text=self._next_text, changes=head.changes + 1)
         view.put(HEADS, version.policy_id.encode(), encode(head))
         view.put(LAYOUTS, _layout_key(head, version.version_id), encode(self.layout))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from treestore.backends.btree.engine.format import MAX_KEY
 from treestore.backends.btree.engine.mvcc import State
@@ -27,7 +27,7 @@ class Overlay:
         puts = self._puts.get(tree)
         if puts is not None and key in puts:
             return puts[key]
-        return None if self._deleted(tree, key) else self.state.get(tree, key)
+        return None if self._ranges and self._deleted(tree, key) else self.state.get(tree, key)
 
     def _deleted(self, tree: int, key: bytes) -> bool:
         return any(low <= key and (high is None or key < high) for low, high in self._ranges.get(tree, ()))
@@ -70,6 +70,15 @@ class Overlay:
             raise InvalidInput(f"a key of {len(key)} bytes is longer than {MAX_KEY}")
         self._puts.setdefault(tree, {})[key] = value
 
+    def put_all(self, tree: int, entries: Iterable[Entry]) -> None:
+        """As :meth:`put`, for each of several keys."""
+        new = dict(entries)
+        if new:
+            longest = max(map(len, new))
+            if longest > MAX_KEY:
+                raise InvalidInput(f"a key of {longest} bytes is longer than {MAX_KEY}")
+            self._puts.setdefault(tree, {}).update(new)
+
     def delete(self, tree: int, key: bytes) -> None:
         """Remove a key, if it is there."""
         self._puts.setdefault(tree, {})[key] = None
@@ -91,6 +100,6 @@ class Overlay:
         for tree in sorted(self._puts.keys() | self._ranges.keys() | self._grafts.keys()):
             puts = self._puts.get(tree, {})
             keys = sorted(puts)
-            values = [puts[key] for key in keys]
+            values = list(map(puts.__getitem__, keys))
             found.append(TreeChange(tree, keys, values, self._ranges.get(tree, []), self._grafts.get(tree, [])))
         return found

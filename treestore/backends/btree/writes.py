@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from treestore.backends.btree.content import (
+    KnownTexts,
     NewContent,
     amend,
     drop_content,
@@ -83,14 +84,18 @@ def remember(view: Overlay, group_id: bytes) -> bool:
     """
     raw = view.get(COUNTERS, GENERATION)
     generation, began = (int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:], "big")) if raw else (1, 0)
-    if any(view.get(GROUPS, number_key(number, group_id)) is not None for number in (generation, generation - 1)):
+    key = number_key(generation, group_id)
+    if view.get(GROUPS, key) is not None or (
+        generation > 1 and view.get(GROUPS, number_key(generation - 1, group_id)) is not None
+    ):
         return False
     now = int(time.time())
     if not 0 <= now - began < GROUP_IDS_KEPT_SECONDS:  # also where the clock went back
         view.delete_range(GROUPS, b"", number_key(generation) if generation < MAX_NUMBER else None)
         generation = generation + 1 if generation < MAX_NUMBER else 1
+        key = number_key(generation, group_id)
         view.put(COUNTERS, GENERATION, generation.to_bytes(8, "big") + max(now, 0).to_bytes(8, "big"))
-    view.put(GROUPS, number_key(generation, group_id), b"")
+    view.put(GROUPS, key, b"")
     return True
 
 
@@ -134,8 +139,7 @@ def apply(view: Overlay, write: Write, numbers: Numbers) -> None:
             new = finished(lay_out(view, write, numbers))
             link(view, new)
             for tree, entries in new.families():
-                for entry, value in entries:
-                    view.put(tree, entry, value)
+                view.put_all(tree, entries)
         case AmendNodes():
             amend(view, write)
             put_record(view, write.version)
@@ -148,19 +152,24 @@ def apply(view: Overlay, write: Write, numbers: Numbers) -> None:
 def lay_out(view: Overlay, write: ReplaceVersion, numbers: Numbers) -> Generator[None, None, NewContent]:
     """The content of a version with its numbers, not yet written anywhere. Pauses now and then."""
     policy_id, version_id = write.version.policy_id, write.version.version_id
-    head = read_head(view, policy_id) or Head(numbers.take(view.state, NEXT_POLICY))
-    known = yield from known_texts(view, head, policy_id, version_id)
+    head = read_head(view, policy_id)
+    if head is None:
+        head = Head(numbers.take(view.state, NEXT_POLICY))
+        known = KnownTexts(view, head.number)
+    else:
+        known = yield from known_texts(view, head, policy_id, version_id)
     new = NewContent(write, head, numbers.take(view.state, NEXT_CONTENT), known)
     yield from new.number_texts()
     return new
 
 
 def link(view: Overlay, new: NewContent) -> None:
-    """Put the version's facts and let the new content take the place of the old one."""
+    """Put the version's facts and let the new content take the place of the old one. The policy's head is the one that it was
+    laid out for."""
     new.link(view)
     _note(view, NEXT_POLICY, new.head.number)
     _note(view, NEXT_CONTENT, new.content)
-    put_record(view, new.version)
+    _put_row(view, new.version)
 
 
 def _delete(view: Overlay, record: type[msgspec.Struct], key: bytes) -> None:
@@ -181,30 +190,42 @@ def _changed(view: Overlay, policy_id: str) -> None:
 
 def put_record(view: Overlay, record: msgspec.Struct) -> None:
     """Insert or replace a record of a plain table with its index entries."""
+    _put_row(view, record)
+    if isinstance(record, Version):
+        _changed(view, record.policy_id)
+
+
+def _put_row(view: Overlay, record: msgspec.Struct) -> None:
     family, table = family_of(type(record)), TABLES[type(record)]
     key = keycode.encode(table.key_of(record))
-    delete_record(view, type(record), key)
+    _delete_row(view, type(record), key)
     view.put(family.tree, key, encode(record))
     for name, tree in family.indexes.items():
         view.put(tree, index_key(table, name, record), b"")
     if isinstance(record, Version):
-        _changed(view, record.policy_id)
         _count_analyzer(view, record, 1)
 
 
 def delete_record(view: Overlay, record: type[msgspec.Struct], key: bytes) -> None:
     """Delete a record of a plain table, if it is there, with its index entries."""
+    old = _delete_row(view, record, key)
+    if isinstance(old, Version):
+        _changed(view, old.policy_id)
+
+
+def _delete_row(view: Overlay, record: type[msgspec.Struct], key: bytes) -> msgspec.Struct | None:
+    """The record that was there."""
     family, table = family_of(record), TABLES[record]
     raw = view.get(family.tree, key)
     if raw is None:
-        return
-    old = decode(record, raw)
+        return None
+    old: msgspec.Struct = decode(record, raw)
     view.delete(family.tree, key)
     for name, tree in family.indexes.items():
         view.delete(tree, index_key(table, name, old))
     if isinstance(old, Version):
-        _changed(view, old.policy_id)
         _count_analyzer(view, old, -1)
+    return old
 
 
 def _count_analyzer(view: Overlay, version: Version, step: int) -> None:

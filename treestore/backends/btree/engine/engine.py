@@ -35,7 +35,6 @@ from treestore.backends.btree.engine.recovery import (
     LOG_FOLDER,
     NEW_DATA,
     Recovered,
-    apply,
     create,
     encode_changes,
     prepare_folder,
@@ -194,7 +193,6 @@ class Engine:
     def begin(self, jobs: list[Job]) -> Batch:
         """Prepare groups and write their records, without a sync. The caller holds ``writer`` until :meth:`finish`."""
         batch = Batch(jobs, self.state)
-        payloads: list[bytes] = []
         for job in jobs:
             try:
                 self.ready()
@@ -204,18 +202,12 @@ class Engine:
                 payload = encode_changes(changes)
                 if len(payload) > MAX_PAYLOAD:
                     raise InvalidInput(f"the group takes {len(payload)} bytes, at most {MAX_PAYLOAD} are possible")
-                batch.state, edit = apply(batch.state, changes, self._log.next_lsn + len(payloads))
+                batch.add(job, changes, payload)
             except Exception as error:
                 job.error = error
-                continue
-            payloads.append(payload)
-            batch.written.append(job)
-            batch.freed += edit.freed
-            batch.dirty += edit.dirty
-            batch.linked += [run for change in changes for new in change.grafts for run in new.runs]
-        if payloads:
+        if batch.written:
             try:
-                self._log.append(payloads)
+                self._log.append(batch.payloads)
             except Exception as error:
                 self._failed(batch, error)
         return batch

@@ -1,8 +1,8 @@
 """Pages decoded into nodes of the tree: sorted lists that ``bisect`` searches in C.
 
-A node is never changed once it can be seen from a published root; an edit makes a new one. What a checkpoint fills in later
-means the same to every reader: the node's page number and, once it is durable there, its reference; in a branch, a child's
-reference in place of the child itself; in a leaf, an overflow value in place of a long one.
+A node is never changed once it can be seen from a published root; an edit makes a new one, which it alone may change. What a
+checkpoint fills in later means the same to every reader: the node's page number and, once it is durable there, its reference;
+in a branch, a child's reference in place of the child itself; in a leaf, an overflow value in place of a long one.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ _NODE = 300  # the node itself with its two lists
 
 class Leaf:
     """Entries in key order; ``size`` is the bytes that they take on a page. ``page`` is 0 until a checkpoint gives it one,
-    ``reference`` until it is encoded; ``hot`` is the cache's mark."""
+    ``reference`` until it is encoded; ``maker`` is the number of the edit that made it, 0 for one from disk; ``hot`` is the
+    cache's mark."""
 
-    __slots__ = ("hot", "keys", "page", "reference", "size", "values")
+    __slots__ = ("hot", "keys", "maker", "page", "reference", "size", "values")
     level = 0
 
     def __init__(self, keys: list[bytes], values: list[Value], size: int, reference: int = 0) -> None:
@@ -43,12 +44,17 @@ class Leaf:
         self.size = size
         self.reference = reference
         self.page = reference >> 32
+        self.maker = 0
         self.hot = False
 
     @property
     def cost(self) -> int:
         """About how many bytes of memory it takes, without values that lie (or will lie) on overflow pages."""
         return _NODE + self.size + 2 * _OBJECT * len(self.keys)
+
+    def copy(self) -> Leaf:
+        """The same entries in lists of its own."""
+        return Leaf(self.keys.copy(), self.values.copy(), self.size)
 
     def encode(self) -> tuple[int, bytes]:
         """Its reference, and the bytes of its page."""
@@ -59,7 +65,7 @@ class Branch:
     """Children in key order: ``children[i]`` holds the keys from ``keys[i - 1]`` (inclusive) to ``keys[i]`` (exclusive). A
     child is a node, or the reference of one on disk."""
 
-    __slots__ = ("children", "hot", "keys", "level", "page", "reference", "size")
+    __slots__ = ("children", "hot", "keys", "level", "maker", "page", "reference", "size")
 
     def __init__(self, level: int, keys: list[bytes], children: list[Child], size: int, reference: int = 0) -> None:
         self.level = level
@@ -68,12 +74,17 @@ class Branch:
         self.size = size
         self.reference = reference
         self.page = reference >> 32
+        self.maker = 0
         self.hot = False
 
     @property
     def cost(self) -> int:
         """About how many bytes of memory it takes, without its children."""
         return _NODE + self.size + 2 * _OBJECT * len(self.children)
+
+    def copy(self) -> Branch:
+        """The same children in a list of its own; the keys, which no edit changes in place, are shared."""
+        return Branch(self.level, self.keys, self.children.copy(), self.size)
 
     def encode(self, references: list[int]) -> tuple[int, bytes]:
         """Its reference, and the bytes of its page, given its children's references."""

@@ -53,9 +53,8 @@ encode_changes = msgspec.msgpack.Encoder().encode
 decode_changes = msgspec.msgpack.Decoder(list[TreeChange]).decode
 
 
-def apply(state: State, changes: list[TreeChange], lsn: int) -> tuple[State, Edit]:
-    """The next state, and what its making gave up and made."""
-    edit = Edit(state.pager)
+def apply(state: State, changes: list[TreeChange], lsn: int, edit: Edit) -> State:
+    """The next state, as a step of the edit that made this one or a new edit's."""
     roots = dict(state.roots)
     for change in changes:
         root = roots.pop(change.tree, None)
@@ -66,7 +65,7 @@ def apply(state: State, changes: list[TreeChange], lsn: int) -> tuple[State, Edi
         root = tree.update(root, change.keys, change.values, edit)
         if root is not None:
             roots[change.tree] = root
-    return State(state.epoch + 1, lsn, roots, state.pager), edit
+    return State(state.epoch + 1, lsn, roots, state.pager)
 
 
 class Recovered(NamedTuple):
@@ -223,21 +222,21 @@ def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
         free, chain = read_freelist(data, meta)
         freelist = FreeList(free.copy(), meta.page_count)
         state = state_of(meta, Pager(data, cache_bytes))
-        replayed = replayed_bytes = dirty = 0
+        edit = Edit(state.pager)
+        replayed = replayed_bytes = 0
         for lsn, payload in read_log(fs, logs, meta.store_id, meta.lsn, meta.log):
             try:
                 changes = decode_changes(payload)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise Corrupted(f"log record {lsn} in {logs} makes no sense: {error}") from error
             _reserve(freelist, changes, lsn, logs)
-            state, edit = apply(state, changes, lsn)
-            freelist.give_up(state.epoch, edit.freed)
+            state = apply(state, changes, lsn, edit)
             replayed += 1
             replayed_bytes += len(payload)
-            dirty += edit.dirty
+        freelist.give_up(state.epoch, edit.freed)
         files = begun_files(fs, logs, meta.store_id, meta.log)
         number = files[-1].number if files else meta.log
-        return Recovered(data, meta, slot, state, freelist, chain, free, number, replayed, replayed_bytes, dirty)
+        return Recovered(data, meta, slot, state, freelist, chain, free, number, replayed, replayed_bytes, edit.dirty)
     except BaseException:
         data.close()
         raise

@@ -37,7 +37,7 @@ from treestore.backends.btree.engine.mvcc import State, state_of
 from treestore.backends.btree.engine.node import Branch, Child, Leaf, Node, Root, cell_size, decode
 from treestore.backends.btree.engine.pager import Pager
 from treestore.backends.btree.engine.recovery import DATA, LOG_FOLDER, TreeChange, apply, decode_changes
-from treestore.backends.btree.engine.tree import Graft
+from treestore.backends.btree.engine.tree import Edit, Graft
 from treestore.backends.btree.engine.wal import file_name, log_numbers, record_at, whole_records
 from treestore.errors import Corrupted, NotAStore, TreestoreError, Unavailable
 
@@ -315,7 +315,7 @@ class _Log:
         mender = _Mender(state.pager, remains.gaps, self._damage)
         while (changes := self._changes(lsn + 1)) is not None:
             lsn += 1
-            state, _ = apply(state, [_mended(change, mender) for change in changes], lsn)
+            state = apply(state, [_mended(change, mender) for change in changes], lsn, Edit(state.pager))
         remains.state = state
         self._note_end(remains, lsn)
 
