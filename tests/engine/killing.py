@@ -32,6 +32,7 @@ SETTINGS = Settings(cache_size_mb=1, wal_file_size_mb=1, checkpoint_interval_sec
 
 TASKS, THREADS, POLICIES = 8, 4, 2  # writers of each sort, and policies of each of them
 BULK = 150  # nodes of a document that is loaded in bulk: more than 1 MB
+_PATIENCE_SECONDS = 60  # for a process that should write and does not
 _SIZES = (1, 1, 3, 3, 3, 20, 20, 60)
 
 
@@ -323,17 +324,20 @@ def killed(child: int, pipe: int, record: Record) -> None:
     record.counts["kills while opening"] += not record.is_open
 
 
-def one_kill(folder: Path, seed: int, record: Record, longest: float = 1.0) -> list[str]:
-    """Let a process write to the store in ``folder/store`` and kill it, at a moment that is sometimes in the opening; what is
-    wrong then. Every other time a copy is looked at, so that the next process recovers the store itself."""
+def one_kill(folder: Path, seed: int, record: Record, most: int = 300) -> list[str]:
+    """Let a process write to the store in ``folder/store`` and kill it: in the opening, soon after it, or after up to
+    ``most`` acknowledged writes; what is wrong then. Every other time a copy is looked at, so that the next process recovers
+    the store itself."""
     choose = random.Random(f"kill {seed}")
     url = f"btree:///{folder / 'store'}"
     child, pipe = started(url, seed, record)
-    delay = choose.uniform(0.0, 0.02 if choose.random() < 0.3 else longest)
-    if choose.random() < 0.3:
-        heard(pipe, record, 60, lambda: record.is_open)
-        delay /= 4  # soon after the opening: the first log file, the first checkpoint
-    heard(pipe, record, delay)
+    moment = choose.choice(("opening", "open", "later", "later"))
+    if moment != "opening":
+        heard(pipe, record, _PATIENCE_SECONDS, lambda: record.is_open)
+    if moment == "later":
+        wanted = record.counts["acknowledged"] + choose.randint(1, most)
+        heard(pipe, record, _PATIENCE_SECONDS, lambda: record.counts["acknowledged"] >= wanted)
+    heard(pipe, record, choose.uniform(0.0, 0.02))
     killed(child, pipe, record)
     left = folder / "left"
     shutil.rmtree(left, ignore_errors=True)

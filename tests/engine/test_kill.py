@@ -23,7 +23,7 @@ def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path: Path) -> None:
     first = random.randrange(10**6)
     record = Record()
     for seed in range(first, first + KILLS):
-        assert one_kill(tmp_path, seed, record, longest=0.3) == [], f"seed {seed}, the kill number {seed - first}"
+        assert one_kill(tmp_path, seed, record, most=60) == [], f"seed {seed}, the kill number {seed - first}"
     assert record.counts["kills"] == KILLS
     assert record.counts["acknowledged"] > 5 * KILLS
     for what in ("store", "bulk store", "amend", "delete"):
