@@ -167,7 +167,7 @@ def test_without_lmdb_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -
     assert contenders.left_out() is None
     monkeypatch.setitem(sys.modules, "lmdb", None)
     monkeypatch.delitem(sys.modules, "treestore.bench.contenders.lmdb")
-    assert [kind.name for kind in contenders.available()] == ["treestore", "treestore async", "SQLite", "disk alone"]
+    assert [kind.name for kind in contenders.available()] == ["treestore", "treestore async", "SQLite", "the limit"]
     assert contenders.left_out() == "LMDB is left out: Python's lmdb is not installed (pip install lmdb)"
 
 

@@ -31,7 +31,7 @@ from treestore.bench.corpus import (
     small_tree,
 )
 
-TREESTORE, ASYNC, SQLITE, LMDB, DISK = "treestore", "treestore async", "SQLite", "LMDB", "disk alone"
+TREESTORE, ASYNC, SQLITE, LMDB, LIMIT = "treestore", "treestore async", "SQLite", "LMDB", "the limit"
 ON_POSTGRES, POSTGRES = "treestore on PostgreSQL", "PostgreSQL"
 
 NODES = 50_000
@@ -179,7 +179,7 @@ _WRITES = (
          _nodes_of),
     Case("amend", "Amend a node's text, searchable", "amend", _amendments, amends=True),
     Case("small", "Store a document of 1 node", "store_small", _small(1, 60), _created,
-         bounds=(Bound(1 / 1.3, DISK, nodes=None),)),
+         bounds=(Bound(1 / 1.3, LIMIT, nodes=None),)),
     Case("small, more", f"Store a document of {SMALL_NODES} nodes", "store_small",
          _small(SMALL_NODES, 30), _created),
     Case("together", f"{TASKS} at once store one node, per node", "store_together", _together,

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from treestore.bench.cases import ASYNC, DISK, LMDB, ON_POSTGRES, POSTGRES, SQLITE, TREESTORE
+from treestore.bench.cases import ASYNC, LIMIT, LMDB, ON_POSTGRES, POSTGRES, SQLITE, TREESTORE
 from treestore.bench.report import sizes, time_text
 from treestore.bench.run import Measured, Run
 from treestore.errors import InvalidInput
@@ -27,7 +27,7 @@ COLOURS = {
     LMDB: "#009e73",
     ON_POSTGRES: "#cc79a7",
     POSTGRES: "#d55e00",
-    DISK: "#999999",
+    LIMIT: "#999999",
 }
 """Those of Okabe and Ito, which people with any kind of colour vision tell apart."""
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 import treestore
-from treestore.bench.cases import ASYNC, LMDB, ON_POSTGRES, POSTGRES, SQLITE, TREESTORE, Bound
+from treestore.bench.cases import ASYNC, LIMIT, LMDB, ON_POSTGRES, POSTGRES, SQLITE, TREESTORE, Bound
 from treestore.bench.run import Measured, Run, Times
 
 
@@ -153,6 +153,9 @@ def explained(run: Run) -> list[str]:
     if POSTGRES in run.contenders:
         plain = "how many times as fast as plain SQL on PostgreSQL treestore is, on its native store / on PostgreSQL too"
         lines.append(f"{_heading(POSTGRES).upper()}: {plain}.")
+    if LIMIT in run.contenders:
+        allowed = "one write and one sync of the same bytes, or the same records decoded from a list, where nothing is looked up"
+        lines.append(f"{_heading(LIMIT).upper()}: beside what the machine allows: {allowed}. Kept records can be faster.")
     return lines
 
 
@@ -169,12 +172,12 @@ def sizes(run: Run) -> str:
 
 
 _OWN = (TREESTORE, ASYNC, ON_POSTGRES)
-_FACES = {SQLITE: (TREESTORE, ASYNC), POSTGRES: (TREESTORE, ON_POSTGRES)}
+_FACES = {SQLITE: (TREESTORE, ASYNC), POSTGRES: (TREESTORE, ON_POSTGRES), LIMIT: (TREESTORE,)}
 """Which of treestore's contenders are set beside another store in a table."""
 
 
 def _beside(run: Run) -> list[str]:
-    return [SQLITE, *([POSTGRES] if POSTGRES in run.contenders else [])]
+    return [SQLITE, *(other for other in (POSTGRES, LIMIT) if other in run.contenders)]
 
 
 def _heading(other: str) -> str:

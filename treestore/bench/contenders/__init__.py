@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from treestore.bench.cases import LMDB
 from treestore.bench.contender import Contender
-from treestore.bench.contenders.disk import Disk
+from treestore.bench.contenders.limit import Limit
 from treestore.bench.contenders.sqlite import Sqlite
 from treestore.bench.contenders.treestores import NativeAsync, NativeSync, OnPostgres
 
@@ -26,7 +26,7 @@ def available(*, server: bool = False) -> list[type[Contender]]:
         from treestore.bench.contenders.postgres import Postgres
 
         found += [OnPostgres, Postgres]
-    return [*found, Disk]
+    return [*found, Limit]
 
 
 def left_out() -> str | None:
