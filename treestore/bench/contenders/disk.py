@@ -17,9 +17,10 @@ class Disk(Contender):
 
     name = "disk alone"
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, size: int = PREPARED) -> None:
+        self._size = size
         self._file = os.open(place.folder / "log", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        os.write(self._file, bytes(PREPARED))
+        os.write(self._file, bytes(size))
         os.fsync(self._file)
         self._end = 0
         self.verbs = {"store_small": self._store}
@@ -34,9 +35,17 @@ class Disk(Contender):
         """There is nothing to be done."""
 
     def _store(self, tree: Tree) -> str:
-        written = msgspec.msgpack.encode((tree.version, tree.nodes))
-        if self._end + len(written) > PREPARED:
+        self.append(encoded(tree))
+        return "created"
+
+    def append(self, written: bytes) -> None:
+        """Write these bytes behind the last ones, or from the start of the file where they reach its end, and sync it."""
+        if self._end + len(written) > self._size:
             self._end = 0
         self._end += os.pwrite(self._file, written, self._end)
         os.fdatasync(self._file)
-        return "created"
+
+
+def encoded(tree: Tree) -> bytes:
+    """What a tree says, in the fewest bytes that a common format makes of it."""
+    return msgspec.msgpack.encode((tree.version, tree.nodes))
