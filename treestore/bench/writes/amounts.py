@@ -1,9 +1,9 @@
 """How many bytes are written for those that are stored, and what a second version with few changes costs beside the first.
 
 What is stored is counted as :meth:`Store.encoded` counts it. What is written is counted where it is written, below the store:
-records in the log, the zeros that a log file grows by ahead of them, and pages, with the checkpoint that closing runs; what an
-empty store writes for itself is left out. SQLite checkpoints by itself at closing too; until then its log grows, so its frames
-are its log, and the different pages among them are what the checkpoint writes.
+records in the log, the zeros that a log file grows by ahead of them, and pages, with the checkpoint that closing runs; what
+opening writes is left out. SQLite checkpoints at closing too; until then its log grows, so its frames are its log, and the
+different pages among them are what the checkpoint writes.
 """
 
 from __future__ import annotations
@@ -72,26 +72,24 @@ def _parts(written: Written) -> tuple[int, int, int]:
 
 
 def _written(folder: Path, writes: Sequence[Store]) -> Written:
-    """What storing these writes to the disk, one after the other, until the store is closed."""
+    """What storing these writes to the disk, one after the other, from the opening of the store until it is closed."""
     disk = WatchedDisk()
     store = Threads(folder, disk)
+    opened = disk.copied()
     try:
-        if writes:
-            store.run([writes])
+        store.run([writes])
     finally:
         store.close()
-    return disk.copied()
+    return disk.copied().since(opened)
 
 
 def _stored(folder: Path, writes: Sequence[Store]) -> Amount:
-    empty = _written(folder, ())
-    shutil.rmtree(folder)
     try:
         written = _written(folder, writes)
         held.check(Threads, folder, writes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return Amount(sum(len(write.encoded()) for write in writes), written.since(empty))
+    return Amount(sum(len(write.encoded()) for write in writes), written)
 
 
 _HEADER, _FRAME = 32, struct.Struct(">I20x")
@@ -155,7 +153,7 @@ def _second(folder: Path, first: Store, second: Store) -> Written:
             if [node.text for node in nodes] != [node.text for node in second.tree.nodes]:
                 raise Mismatch("the second version, opened again, says something else")
         held.check(Threads, folder, [first])
-        return written.since(_written(folder, []))
+        return written
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

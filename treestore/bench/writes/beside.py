@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from treestore.bench.corpus import Tree
-from treestore.bench.run import Say
+from treestore.bench.run import Say, take_out_of_sight
 from treestore.bench.writes import held
 from treestore.bench.writes.disks import WatchedDisk
 from treestore.bench.writes.given import Author, Store, Write
@@ -64,6 +64,7 @@ def measure(
     """The topic, with so many seconds for each measurement. Raises Mismatch if a store has not what it was given."""
     trees = author.documents(_TREES, 1)
     read = Store(author.document(_READ_NODES))
+    take_out_of_sight()
     pairs: list[Pair] = []
     place = folder / "beside"
     for face in FACES:
@@ -81,7 +82,7 @@ def measure(
         )
         for pair in pairs
     ]
-    return Topic("Writers beside readers", (_rates(pairs), _latencies(pairs)), NOTES, tuple(aims))
+    return Topic("Writers beside readers", (_rates(pairs), _latencies(pairs), _readings(pairs)), NOTES, tuple(aims))
 
 
 def _questions(tree: Tree) -> list[Question]:
@@ -179,21 +180,28 @@ def _rates(pairs: Sequence[Pair]) -> Table:
 def _latencies(pairs: Sequence[Pair]) -> Table:
     columns = (
         *_WHO, Column("READERS"), Column("P50", "seconds"), Column("P99", "seconds"), Column("MAX", "seconds"),
-        Column("PER SYNC", "rate"), Column("READS/S", "rate"),
+        Column("PER SYNC", "rate"),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
     for pair in pairs:
         for readers, ran in ((0, pair.alone), (READERS, pair.beside)):
             ordered = sorted(ran.latencies)
-            reads = ran.reads / ran.seconds if readers else None
-            rows.append(
-                (*_names(pair), str(readers), at(ordered, 0.5), at(ordered, 0.99), ordered[-1], ran.per_sync, reads)
-            )
+            rows.append((*_names(pair), str(readers), at(ordered, 0.5), at(ordered, 0.99), ordered[-1], ran.per_sync))
     return Table("How long a call takes", columns, tuple(rows))
+
+
+def _readings(pairs: Sequence[Pair]) -> Table:
+    columns = (*_WHO, Column("READS/S", "rate"), Column("PAUSE", "seconds"))
+    rows: list[tuple[Value, ...]] = []
+    for pair in pairs:
+        reads = pair.beside.reads
+        answers = sum(reading.answers for reading in reads) / pair.beside.seconds
+        rows.append((*_names(pair), answers, max(reading.pause for reading in reads)))
+    return Table(f"What the {READERS} readers get", columns, tuple(rows))
 
 
 NOTES = (
     "KEPT: the share of their rate that writers keep beside readers. TURN: what they must keep, a reader's part of all.",
     "DISK/S: the limit, one write for all writers, and one sync. OF DISK: what writers get of it beside readers.",
-    "PER SYNC: groups that shared a sync of the log. READS/S: what the readers got.",
+    "PER SYNC: groups that shared a sync of the log. PAUSE: the longest time from one answer of a reader to its next.",
 )

@@ -14,7 +14,7 @@ from statistics import median
 
 import msgspec
 
-from treestore.bench.run import Say
+from treestore.bench.run import Say, take_out_of_sight
 from treestore.bench.writes import held
 from treestore.bench.writes.given import Amend, Author, Delete, Store, Write, shared_out
 from treestore.bench.writes.topics import Aim, Column, Table, Topic, Value
@@ -84,7 +84,9 @@ def kinds(author: Author, groups: int) -> list[Kind]:
 def measure(author: Author, folder: Path, groups: int, rounds: int, callers: Sequence[int], say: Say) -> Topic:
     """The topic, with so many groups of each kind in each round. Raises Mismatch if a store has not what it was given."""
     tables, aims = [], []
-    for kind in kinds(author, groups):
+    measured = kinds(author, groups)
+    take_out_of_sight()
+    for kind in measured:
         found: dict[tuple[int, str], Measured] = {}
         for count in callers:
             say(f"{kind.what}, {count} at once")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,4 +63,7 @@ def run(sizes: Sizes, folder: Path | None, topics: Sequence[str], say: Say = lam
             AMOUNTS: lambda: amounts.measure(author, place, sizes.groups, counted, sections, say),
             BESIDE: lambda: beside.measure(author, place, sizes.seconds, sizes.writers, sizes.syncs, say),
         }
-        return [measures[topic]() for topic in topics]
+        try:
+            return [measures[topic]() for topic in topics]
+        finally:
+            gc.unfreeze()

@@ -26,7 +26,7 @@ from treestore.bench.contender import Place
 from treestore.bench.contenders.disk import Disk
 from treestore.bench.contenders.sqlite import Sqlite
 from treestore.bench.corpus import Tree
-from treestore.bench.run import Mismatch, Say
+from treestore.bench.run import Mismatch, Say, take_out_of_sight
 from treestore.bench.writes import held
 from treestore.bench.writes.given import Author, Store
 from treestore.bench.writes.topics import Column, Table, Topic, Value
@@ -141,6 +141,7 @@ def measure(author: Author, folder: Path, nodes: int, rounds: int, say: Say) -> 
     """The topic, for a document of so many nodes. To be called in the main thread. Raises Mismatch."""
     say(f"storing a document of {nodes:,} nodes, looked at")
     tree = author.document(nodes)
+    take_out_of_sight()
     plain, searchable = (_stored(tree, flag, folder / "stages", rounds) for flag in (False, True))
     disk = _disk(tree, folder / "stages", rounds)
     limits = {"encoding alone": _encoding(tree, rounds), "the disk alone": disk}
