@@ -31,7 +31,7 @@ WRITERS = (1, 64)
 SYNCS = (0.0, 0.002, 0.010)
 """Seconds that a sync takes at least."""
 
-FACES: dict[type[Tasks] | type[Threads], str] = {Tasks: "tasks", Threads: "threads"}
+FACES: dict[type[Tasks] | type[Threads], str] = {Tasks: "task", Threads: "thread"}
 """treestore's two faces, by who writes and reads."""
 
 TURN = 1 / (READERS + 1)
@@ -45,9 +45,8 @@ _TREES = 200
 class Pair(msgspec.Struct, frozen=True):
     """Writers alone, and beside readers. ``limit`` is the rate of the disk alone."""
 
-    face: str
-    sync: float
-    writers: int
+    writers: str
+    disk: str
     alone: Ran
     beside: Ran
     limit: float
@@ -68,15 +67,17 @@ def measure(
     pairs: list[Pair] = []
     place = folder / "beside"
     for face in FACES:
-        for sync in syncs:
-            for count in writers:
-                say(f"{count} {FACES[face]} writing beside readers, {_disk_text(sync)}")
+        for count in writers:
+            who = f"{count} {FACES[face]}{'s' if count > 1 else ''}"
+            for sync in syncs:
+                disk = f"syncs of {sync * 1e3:g} ms" if sync else "this disk"
+                say(f"{who} writing beside readers, {disk}")
                 alone = _once(face, sync, count, seconds, trees, read, (), place)
                 beside = _once(face, sync, count, seconds, trees, read, _questions(read.tree), place)
-                pairs.append(Pair(FACES[face], sync, count, alone, beside, _limit(trees, count, sync, place)))
+                pairs.append(Pair(who, disk, alone, beside, _limit(trees, count, sync, place)))
     aims = [
         Aim(
-            f"{pair.writers} {pair.face} writing, {_disk_text(pair.sync)}: at least {TURN:.0%} of their rate is kept",
+            f"{pair.writers}, {pair.disk}: at least {TURN:.0%} of the rate is kept beside readers",
             f"{pair.kept:.1%}",
             pair.kept >= TURN,
         )
@@ -141,20 +142,7 @@ def _limit(trees: Sequence[Tree], writers: int, sync: float, folder: Path) -> fl
     return writers / max(each, sync)
 
 
-def _disk_text(sync: float) -> str:
-    return f"syncs of {sync * 1e3:.0f} ms" if sync else "this disk"
-
-
-def _names(pair: Pair) -> tuple[str, str, str]:
-    return pair.face, _sync_text(pair.sync), str(pair.writers)
-
-
-def _sync_text(sync: float) -> str:
-    """A disk in a table: how long its syncs take."""
-    return f"{sync * 1e3:.0f} ms" if sync else "this"
-
-
-_WHO = (Column("WHO"), Column("DISK"), Column("WRITERS"))
+_WHO = (Column("WRITERS"), Column("DISK"))
 
 
 def _rates(pairs: Sequence[Pair]) -> Table:
@@ -164,7 +152,8 @@ def _rates(pairs: Sequence[Pair]) -> Table:
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = [
         (
-            *_names(pair),
+            pair.writers,
+            pair.disk,
             pair.alone.rate,
             pair.beside.rate,
             pair.kept,
@@ -174,7 +163,7 @@ def _rates(pairs: Sequence[Pair]) -> Table:
         )
         for pair in pairs
     ]
-    return Table(f"Groups per second, alone and beside {READERS} readers", columns, tuple(rows))
+    return Table(f"What writers keep beside {READERS} readers", columns, tuple(rows))
 
 
 def _latencies(pairs: Sequence[Pair]) -> Table:
@@ -186,7 +175,8 @@ def _latencies(pairs: Sequence[Pair]) -> Table:
     for pair in pairs:
         for readers, ran in ((0, pair.alone), (READERS, pair.beside)):
             ordered = sorted(ran.latencies)
-            rows.append((*_names(pair), str(readers), at(ordered, 0.5), at(ordered, 0.99), ordered[-1], ran.per_sync))
+            late = (at(ordered, 0.5), at(ordered, 0.99), ordered[-1])
+            rows.append((pair.writers, pair.disk, str(readers), *late, ran.per_sync))
     return Table("How long a call takes", columns, tuple(rows))
 
 
@@ -196,12 +186,12 @@ def _readings(pairs: Sequence[Pair]) -> Table:
     for pair in pairs:
         reads = pair.beside.reads
         answers = sum(reading.answers for reading in reads) / pair.beside.seconds
-        rows.append((*_names(pair), answers, max(reading.pause for reading in reads)))
+        rows.append((pair.writers, pair.disk, answers, max(reading.pause for reading in reads)))
     return Table(f"What the {READERS} readers get", columns, tuple(rows))
 
 
 NOTES = (
-    "KEPT: the share of their rate that writers keep beside readers. TURN: what they must keep, a reader's part of all.",
+    "ALONE/S, BESIDE/S: groups per second. KEPT: the share of their rate that writers keep. TURN: what they must keep.",
     "DISK/S: the limit, one write for all writers, and one sync. OF DISK: what writers get of it beside readers.",
     "PER SYNC: groups that shared a sync of the log. PAUSE: the longest time from one answer of a reader to its next.",
 )

@@ -48,20 +48,25 @@ def draw(found: Sequence[Topic], path: Path) -> None:
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
+_BARS = {
+    "PER BYTE": ({"PER BYTE": TREESTORE, "SQLITE": SQLITE}, "bytes for each byte"),
+    "CHANGED": ({"LOG": "log", "PAGES": "pages"}, "of the first version's bytes"),
+    "KEPT": ({"KEPT": "kept", "TURN": "must be kept"}, "of the rate without readers"),
+}
+"""Tables with this column are drawn as bars: of which columns, as whose, and what they measure."""
+
+
 def _panels(topic: Topic) -> list[Panel]:
-    headings = [{column.heading for column in table.columns} for table in topic.tables]
     found: list[Panel] = []
-    for table, has in zip(topic.tables, headings, strict=True):
-        if "CALLERS" in has:
+    for table in topic.tables:
+        headings = {column.heading for column in table.columns}
+        if "CALLERS" in headings:
             found.append(partial(_rates, table=table))
-        elif "STAGE" in has:
+        elif "STAGE" in headings:
             found.append(partial(_stages, table=table))
-        elif "PER BYTE" in has:
-            found.append(partial(_bars, table=table, shown={"PER BYTE": "treestore", "SQLITE": "SQLite"}))
-        elif "CHANGED" in has:
-            found.append(partial(_bars, table=table, shown={"LOG": "log", "PAGES": "pages"}))
-        elif "KEPT" in has:
-            found.append(partial(_bars, table=table, shown={"KEPT": "kept", "TURN": "must be kept"}))
+        for heading in headings & _BARS.keys():
+            shown, of = _BARS[heading]
+            found.append(partial(_bars, table=table, shown=shown, of=of))
     return found
 
 
@@ -86,10 +91,12 @@ def _rates(axes: Axes, table: Table) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks([int(c) for c in disk], list(disk))
+    axes.yaxis.set_major_formatter(lambda rate, _: f"{rate:,.0f}")
+    axes.yaxis.set_minor_formatter(lambda rate, _: "")
     axes.set_xlabel("callers at once")
     axes.set_ylabel("groups per second")
     axes.legend(frameon=False, fontsize=7)
-    axes.set_title(table.title, loc="left", fontsize=9, fontweight="bold")
+    axes.set_title(table.title, loc="left", fontsize=8, fontweight="bold")
 
 
 def _stages(axes: Axes, table: Table) -> None:
@@ -106,15 +113,16 @@ def _stages(axes: Axes, table: Table) -> None:
     axes.set_yticks([0, 1], ["plain", "searchable"])
     axes.set_ylim(1.5, -2.2)
     axes.set_xticks([])
+    axes.spines["left"].set_visible(False)
     axes.legend(frameon=False, fontsize=7, ncols=3, loc="upper center")
-    axes.set_title(table.title, loc="left", fontsize=9, fontweight="bold")
+    axes.set_title(table.title, loc="left", fontsize=8, fontweight="bold")
 
 
-def _bars(axes: Axes, table: Table, shown: dict[str, str]) -> None:
-    """For each row a bar for each of two columns, with its value beside it."""
+def _bars(axes: Axes, table: Table, shown: dict[str, str], of: str) -> None:
+    """For each row a bar for each of two columns, with its value beside it; ``of`` says what they are."""
     texts = [i for i, column in enumerate(table.columns) if column.unit == "text"]
     units = {column.heading: column.unit for column in table.columns}
-    labels = [" ".join(str(row[i]) for i in texts) for row in table.rows]
+    labels = [", ".join(str(row[i]) for i in texts) for row in table.rows]
     for number, (heading, name) in enumerate(shown.items()):
         values = _numbers(table, heading)
         places = [row + (number - 0.5) * 0.4 for row in range(len(values))]
@@ -124,6 +132,7 @@ def _bars(axes: Axes, table: Table, shown: dict[str, str]) -> None:
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.set_xticks([])
+    axes.set_xlabel(of)
     axes.margins(x=0.15)
     axes.legend(frameon=False, fontsize=7)
-    axes.set_title(table.title, loc="left", fontsize=9, fontweight="bold")
+    axes.set_title(table.title, loc="left", fontsize=8, fontweight="bold")

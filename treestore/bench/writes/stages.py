@@ -161,7 +161,7 @@ def measure(author: Author, folder: Path, nodes: int, rounds: int, say: Say) -> 
         Column("STAGE"), Column("PER NODE", "seconds"), Column("SHARE", "share"),
         Column("SEARCHABLE", "seconds"), Column("ITS SHARE", "share"),
     )  # fmt: skip
-    return Topic("A whole tree", (Table(f"Storing a document of {nodes:,} nodes, durable", columns, tuple(rows)),), NOTES)
+    return Topic("A whole tree", (Table(f"Storing a document of {nodes:,} nodes", columns, tuple(rows)),), NOTES)
 
 
 def _stored(tree: Tree, searchable: bool, folder: Path, rounds: int) -> Stored:
