@@ -5,5 +5,5 @@ all of it is there. ``groups``, ``stages``, ``amounts`` and ``beside`` measure o
 they find, ``run`` does all of it, ``pictures`` draws it.
 
 Everywhere: a call returns when what it wrote is durable (SQLite: WAL, ``synchronous=FULL``), and what was written is looked
-for in the store after it was closed and opened again.
+for in the store after it was closed and opened again, of several rounds after the first.
 """
