@@ -23,7 +23,7 @@ from treestore.bench.writes import held
 from treestore.bench.writes.disks import WatchedDisk, Written
 from treestore.bench.writes.given import Author, Store
 from treestore.bench.writes.topics import Aim, Column, Table, Topic, Value
-from treestore.bench.writes.writers import Threads, opened_again
+from treestore.bench.writes.writers import EachAlone, Threads, opened_again
 
 SECTIONS, CHANGED = 500, 2
 LATER = "later"
@@ -109,6 +109,7 @@ def _by_sqlite(folder: Path, writes: Sequence[Store]) -> int:
             log = (folder / "database-wal").read_bytes()
         finally:
             sqlite.close()
+        held.check(EachAlone, folder, writes)
     finally:
         shutil.rmtree(folder)
     size = int.from_bytes(log[8:12], "big")

@@ -30,7 +30,7 @@ from treestore.bench.run import Mismatch, Say, take_out_of_sight
 from treestore.bench.writes import held
 from treestore.bench.writes.given import Author, Store
 from treestore.bench.writes.topics import Column, Table, Topic, Value
-from treestore.bench.writes.writers import Threads
+from treestore.bench.writes.writers import EachAlone, Threads
 
 INTERVAL = 0.001
 
@@ -193,13 +193,17 @@ def _stored(tree: Tree, searchable: bool, folder: Path, rounds: int) -> Stored:
 
 def _by_sqlite(write: Store, folder: Path) -> float:
     folder.mkdir()
-    sqlite = Sqlite(Place(folder))
     try:
-        gc.collect()
-        return _time(lambda: sqlite.in_transaction(lambda: sqlite.insert(write.tree, searchable=write.searchable)))
+        sqlite = Sqlite(Place(folder))
+        try:
+            gc.collect()
+            taken = _time(lambda: sqlite.in_transaction(lambda: sqlite.insert(write.tree, searchable=write.searchable)))
+        finally:
+            sqlite.close()
+        held.check(EachAlone, folder, [write])
     finally:
-        sqlite.close()
         shutil.rmtree(folder)
+    return taken
 
 
 def _encoding(tree: Tree, rounds: int) -> float:
