@@ -123,8 +123,8 @@ def test_what_a_document_is_too_small_for_is_left_out(tmp_path: Path) -> None:
 
 def test_a_store_that_loses_a_node_is_found_out(small: Corpus, tmp_path: Path) -> None:
     class Loses(Sqlite):
-        def _insert(self, tree: Tree) -> int:
-            return super()._insert(msgspec.structs.replace(tree, nodes=tree.nodes[:-1]))
+        def insert(self, tree: Tree, *, searchable: bool = False) -> None:
+            super().insert(msgspec.structs.replace(tree, nodes=tree.nodes[:-1]), searchable=searchable)
 
     with pytest.raises(Mismatch, match=f"what was stored gives {NODES - 1} in the place of {NODES}"):
         run(small, [Loses], tmp_path, 1, cases=[case("store")])

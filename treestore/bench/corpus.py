@@ -151,6 +151,14 @@ def small_tree(policy_id: str, version_id: str, salt: int, effective: datetime, 
     return tree_of(policy_id, version_id, made, effective)
 
 
+def written_tree(language: Language, rng: random.Random, policy_id: str, version_id: str, nodes: int) -> Tree:
+    """A document of so many nodes in a language, as natural as the main one."""
+    made = list(_places(nodes))
+    for node in made:
+        language.write(node, rng)
+    return tree_of(policy_id, version_id, made, EPOCH)
+
+
 def _given(node: PlainNode) -> dict[str, Any]:
     given: dict[str, Any] = {
         "node_id": node.node_id,
@@ -200,8 +208,13 @@ def _edited(node: PlainNode, nodes: int) -> PlainNode:
 def amended(corpus: Corpus, node: PlainNode) -> str:
     """The text of a node with another first sentence: that of the next node, and :data:`AMENDMENT`."""
     nodes = corpus.tree.nodes
-    first = (nodes[(node.ordinal + 1) % len(nodes)].text or "").partition(". ")[0]
-    return f"{first} {AMENDMENT}. {(node.text or '').partition('. ')[2]}"
+    return with_first_sentence(node, nodes[(node.ordinal + 1) % len(nodes)], AMENDMENT)
+
+
+def with_first_sentence(node: PlainNode, other: PlainNode, word: str) -> str:
+    """The text of a node with the first sentence of another one, and a word more in it."""
+    first = (other.text or "").partition(". ")[0]
+    return f"{first} {word}. {(node.text or '').partition('. ')[2]}"
 
 
 class Language:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from treestore.bench.cases import ASYNC, LIMIT, LMDB, ON_POSTGRES, POSTGRES, SQLITE, TREESTORE
+from treestore.bench.contenders.disk import DISK
 from treestore.bench.report import sizes, time_text
 from treestore.bench.run import Measured, Run
 from treestore.errors import InvalidInput
@@ -28,6 +29,7 @@ COLOURS = {
     ON_POSTGRES: "#cc79a7",
     POSTGRES: "#d55e00",
     LIMIT: "#999999",
+    DISK: "#999999",
 }
 """Those of Okabe and Ito, which people with any kind of colour vision tell apart."""
 

@@ -154,7 +154,7 @@ def explained(run: Run) -> list[str]:
         plain = "how many times as fast as plain SQL on PostgreSQL treestore is, on its native store / on PostgreSQL too"
         lines.append(f"{_heading(POSTGRES).upper()}: {plain}.")
     if LIMIT in run.contenders:
-        allowed = "one write and one sync of the same bytes, or the same records decoded from a list, where nothing is looked up"
+        allowed = "one write and one sync of the same bytes, or the same records decoded from a list, without a look-up"
         lines.append(f"{_heading(LIMIT).upper()}: beside what the machine allows: {allowed}. Kept records can be faster.")
     return lines
 

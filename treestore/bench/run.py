@@ -89,7 +89,7 @@ def run(
     cases = [case for case in cases if case.questions(corpus, "check")]
     with ExitStack() as stack:
         stack.callback(gc.unfreeze)
-        _take_out_of_sight()
+        take_out_of_sight()
         opened: list[Contender] = []
         for kind in contenders:
             say(f"filling {kind.name}")
@@ -98,7 +98,7 @@ def run(
             say(f"checking the answers: {case.what}")
             for contender in opened:
                 _check(case, contender, corpus)
-        _take_out_of_sight()
+        take_out_of_sight()
         samples: dict[tuple[str, str], list[float]] = {}
         for first in (False, True):  # what has to forget comes last: the others would have to warm up again
             some = [case for case in cases if case.first == first]
@@ -118,8 +118,8 @@ def run(
     return Run(len(corpus.tree.nodes), rounds, names, tuple(entry for entry in measured if entry.times))
 
 
-def _take_out_of_sight() -> None:
-    """Hide all that there is from the garbage collector."""
+def take_out_of_sight() -> None:
+    """Hide all that there is from the garbage collector, until ``gc.unfreeze``."""
     gc.collect()
     gc.freeze()
 

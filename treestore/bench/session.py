@@ -38,15 +38,23 @@ def bench(
     """
     check_count(nodes, MAX_NODES, "nodes")
     check_count(rounds, MAX_ROUNDS, "rounds")
+    with workplace(folder) as temporary:
+        version = None if server is None else databases.check(server)
+        say("making the document")
+        measured = contenders.available(server=server is not None)
+        found = run(corpus.make(nodes), measured, temporary, rounds, server=server, say=say)
+        return msgspec.structs.replace(found, postgres=version)
+
+
+@contextmanager
+def workplace(folder: Path | None) -> Iterator[Path]:
+    """A new folder below ``folder`` (by default where the system keeps temporary files). It is removed at the end, also when a
+    signal ends the process. Raises InvalidInput for a folder that can't be written to."""
     place = Path(tempfile.gettempdir()) if folder is None else folder
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
         raise InvalidInput(f"{shown_path(str(place))} is no folder that can be written to", field="folder")
-    version = None if server is None else databases.check(server)
     with _ended_by_signals(), tempfile.TemporaryDirectory(prefix="treestore-bench-", dir=place) as temporary:
-        say("making the document")
-        measured = contenders.available(server=server is not None)
-        found = run(corpus.make(nodes), measured, Path(temporary), rounds, server=server, say=say)
-        return msgspec.structs.replace(found, postgres=version)
+        yield Path(temporary)
 
 
 def check_count(value: int, most: int, field: str) -> None:

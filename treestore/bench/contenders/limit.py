@@ -6,7 +6,6 @@ answer consists of is put together before the time begins. An answer whose recor
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,9 +13,8 @@ import msgspec
 
 from treestore.bench.cases import LIMIT
 from treestore.bench.contender import LEVELS, Contender, Place
+from treestore.bench.contenders.disk import Disk, encoded
 from treestore.bench.corpus import HISTORY, POLICY, VERSION, PlainNode, PlainVersion, Tree
-
-PREPARED = 32 << 20
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(PlainNode).decode
@@ -24,15 +22,12 @@ _decode_version = msgspec.msgpack.Decoder(PlainVersion).decode
 
 
 class Limit(Contender):
-    """A file that has been written before, so that its size stays, and rows in memory."""
+    """The disk alone, and rows in memory."""
 
     name = LIMIT
 
     def __init__(self, place: Place) -> None:
-        self._file = os.open(place.folder / "log", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        os.write(self._file, bytes(PREPARED))
-        os.fsync(self._file)
-        self._end = 0
+        self._disk = Disk(place.folder)
         self._rows: dict[tuple[str, str], tuple[Tree, list[bytes], list[bytes]]] = {}
         self._history: list[PlainVersion] = []
         self.verbs = {
@@ -44,7 +39,7 @@ class Limit(Contender):
         }
 
     def close(self) -> None:
-        os.close(self._file)
+        self._disk.close()
 
     def prepare(self) -> None:
         """There is nothing to prepare."""
@@ -56,7 +51,7 @@ class Limit(Contender):
         """The bytes to be written, or the rows of the answer."""
         if isinstance(question, Tree):
             self._keep(question)
-            return _encode((question.version, question.nodes))
+            return encoded(question)
         if verb == "as_of":
             return _encode(max((one for one in self._history if one.effective_date <= question), key=_in_time))
         version_id = question if verb.startswith("whole") else VERSION
@@ -75,10 +70,7 @@ class Limit(Contender):
             self._rows[POLICY, version.version_id] = tree, list(map(_encode, tree.nodes)), list(map(_encode, without))
 
     def _write(self, raw: bytes) -> str:
-        if self._end + len(raw) > PREPARED:
-            self._end = 0
-        self._end += os.pwrite(self._file, raw, self._end)
-        os.fdatasync(self._file)
+        self._disk.append(raw)
         return "created"
 
 

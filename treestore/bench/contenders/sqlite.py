@@ -26,6 +26,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -110,6 +111,10 @@ SELECT 'delete', id, title, summary, text FROM node WHERE version = ?1 AND node_
 INSERT INTO node_words (rowid, title, summary, text)
 SELECT id, title, summary, text FROM node WHERE version = ?1 AND node_id = ?2""",
 )
+_DELETE = (
+    f"DELETE FROM node WHERE id BETWEEN ?1 * {PLACES} AND ?1 * {PLACES} + {PLACES - 1}",
+    "DELETE FROM version WHERE number = ?1",
+)
 _INDEX_PAGES = "INSERT INTO node_pages SELECT id, page_start, page_end FROM node WHERE version = ?"
 
 R = TypeVar("R")
@@ -135,13 +140,13 @@ class Sqlite(Contender):
         self._connection.executescript(SCHEMA)
         self._numbers: dict[tuple[str, str], int] = {}
         self._threads = ThreadPoolExecutor(TASKS)
-        self._writer = _Writer(self._store_all)
+        self.gathering = Gathering(self.in_transaction)
         self.verbs: Mapping[str, Verb] = {
             "store": self._store,
             "store_small": self._store,
             "store_searchable": self._store_searchable,
             "store_equal": self._store_equal,
-            "store_together": lambda trees: sum(word == "created" for word in self._threads.map(self._writer.store, trees)),
+            "store_together": lambda trees: sum(word == "created" for word in self._threads.map(self._store_gathered, trees)),
             "node": self._asking_one(_BY_ID.format(_NODE)),
             "node_outline": self._asking(_BY_ID.format(_OUTLINE)),
             "children": self._asking(_CHILDREN.format(_NODE)),
@@ -160,11 +165,11 @@ class Sqlite(Contender):
 
     def close(self) -> None:
         self._threads.shutdown()
-        self._writer.close()
+        self.gathering.close()
         self._connection.close()
 
     def prepare(self) -> None:
-        self._in_transaction(lambda: self._connection.execute(_INDEX_PAGES, self._main))
+        self.in_transaction(lambda: self._connection.execute(_INDEX_PAGES, self._main))
         self.settle()
 
     def settle(self) -> None:
@@ -179,17 +184,19 @@ class Sqlite(Contender):
     # --- writing ---------------------------------------------------------------------------------------------------------
 
     def _store(self, tree: Tree) -> str:
-        self._in_transaction(lambda: self._insert(tree))
+        self.in_transaction(lambda: self.insert(tree))
         return "created"
 
     def _store_searchable(self, tree: Tree) -> str:
-        self._in_transaction(lambda: self._connection.execute(_INDEX_WORDS, (self._insert(tree),)))
+        self.in_transaction(lambda: self.insert(tree, searchable=True))
         return "created"
 
-    def _store_all(self, trees: Sequence[Tree]) -> None:
-        self._in_transaction(lambda: [self._insert(tree) for tree in trees])
+    def _store_gathered(self, tree: Tree) -> str:
+        self.gathering.write(lambda: self.insert(tree))
+        return "created"
 
-    def _in_transaction(self, work: Callable[[], R]) -> R:
+    def in_transaction(self, work: Callable[[], R]) -> R:
+        """Do some work in a transaction, which is durable when this returns; by one thread at a time."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             result = work()
@@ -199,8 +206,12 @@ class Sqlite(Contender):
         self._connection.execute("COMMIT")
         return result
 
-    def _insert(self, tree: Tree) -> int:
-        """Insert a version and its nodes; returns the version's number."""
+    def hold_checkpoints(self) -> None:
+        """Let the log grow until closing."""
+        self._connection.execute("PRAGMA wal_autocheckpoint=0")
+
+    def insert(self, tree: Tree, *, searchable: bool = False) -> None:
+        """Insert a version and its nodes, in a transaction."""
         version = tree.version
         effective = version.effective_date.isoformat()
         row = (version.policy_id, version.version_id, effective, version.node_count, version.description)
@@ -208,27 +219,35 @@ class Sqlite(Contender):
         assert number is not None
         self._connection.executemany(_INSERT, _rows(number, tree.nodes))
         self._numbers[version.policy_id, version.version_id] = number
-        return number
+        if searchable:
+            self._connection.execute(_INDEX_WORDS, (number,))
+
+    def amend(self, policy_id: str, version_id: str, node_id: str, text: str, *, searchable: bool = True) -> None:
+        """Give a node another text, in a transaction. An index over rows that lie elsewhere is told what they said before;
+        only then may they say something else."""
+        values = (self._numbers[policy_id, version_id], node_id)
+        forget, change, learn = _AMEND
+        if searchable:
+            self._connection.execute(forget, values)
+        self._connection.execute(change, (*values, text))
+        if searchable:
+            self._connection.execute(learn, values)
+
+    def delete(self, policy_id: str, version_id: str) -> None:
+        """Delete a version that is not searchable with its nodes, in a transaction."""
+        number = (self._numbers.pop((policy_id, version_id)),)
+        for statement in _DELETE:
+            self._connection.execute(statement, number)
 
     def _store_equal(self, tree: Tree) -> str:
         """Every row is compared with the one that is there; only what differs would be written."""
         number = self._numbers[tree.version.policy_id, tree.version.version_id]
         rows = _rows(number, tree.nodes)
-        changed = self._in_transaction(lambda: self._connection.executemany(_UPSERT, rows)).rowcount
+        changed = self.in_transaction(lambda: self._connection.executemany(_UPSERT, rows)).rowcount
         return "replaced" if changed else "unchanged"
 
     def _amend(self, asked: tuple[str, str]) -> None:
-        """An index over rows that lie elsewhere is told what they said before. Only then may they say something else."""
-        node_id, text = asked
-        values = (*self._main, node_id)
-        forget, change, learn = _AMEND
-
-        def work() -> None:
-            self._connection.execute(forget, values)
-            self._connection.execute(change, (*values, text))
-            self._connection.execute(learn, values)
-
-        self._in_transaction(work)
+        self.in_transaction(lambda: self.amend(POLICY, VERSION, *asked))
 
     # --- asking ----------------------------------------------------------------------------------------------------------
 
@@ -288,22 +307,23 @@ def _node(row: Sequence[Any]) -> PlainNode:
     return node
 
 
-class _Writer:
-    """One thread that writes what many give it: all that waits, in one transaction."""
+class Gathering:
+    """One thread that does what many give it: all that waits, in one transaction."""
 
-    def __init__(self, store_all: Callable[[Sequence[Tree]], object]) -> None:
-        self._store_all = store_all
-        self._waiting: queue.SimpleQueue[tuple[Tree, Future[str]] | None] = queue.SimpleQueue()
+    def __init__(self, in_transaction: Callable[[Callable[[], object]], object]) -> None:
+        self._in_transaction = in_transaction
+        self._waiting: queue.SimpleQueue[tuple[Callable[[], object], Future[None]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def store(self, tree: Tree) -> str:
-        """Returns when the tree is durable."""
-        done: Future[str] = Future()
-        self._waiting.put((tree, done))
-        return done.result()
+    def write(self, work: Callable[[], object]) -> None:
+        """Returns when the work is done and durable."""
+        done: Future[None] = Future()
+        self._waiting.put((work, done))
+        done.result()
 
     def close(self) -> None:
+        """Wait for what is under way, and let the thread end."""
         self._waiting.put(None)
         self._thread.join()
 
@@ -312,11 +332,17 @@ class _Writer:
             batch = [first]
             while not self._waiting.empty() and (further := self._waiting.get()) is not None:
                 batch.append(further)
+            works = [work for work, _ in batch]
             try:
-                self._store_all([tree for tree, _ in batch])
+                self._in_transaction(partial(_do_all, works))
             except Exception as error:
                 for _, done in batch:
                     done.set_exception(error)
             else:
                 for _, done in batch:
-                    done.set_result("created")
+                    done.set_result(None)
+
+
+def _do_all(works: Sequence[Callable[[], object]]) -> None:
+    for work in works:
+        work()
