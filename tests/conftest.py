@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -19,9 +20,13 @@ settings.load_profile("shared")
 
 
 def pytest_configure() -> None:
-    """What whoever runs the tests has told PostgreSQL's clients (PGHOST, PGOPTIONS…) is not for servers of the tests."""
+    """What whoever runs the tests has told PostgreSQL's clients (PGHOST, PGOPTIONS…) is not for servers of the tests, nor what
+    their shell does with Ctrl-C."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
+    # A shell that runs the tests in the background has them ignore Ctrl-C, and so would all that they start and interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:

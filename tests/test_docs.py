@@ -55,7 +55,7 @@ def test_shell_examples(page: str) -> None:
         assert run(shlex.split(line)[1:]) == 0, line
 
 
-@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]), ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
     missing = [target for target in _LINK.findall(path.read_text(encoding="utf-8")) if not (path.parent / target).exists()]
     assert missing == []

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 import treestore
+from tests.clock import young
 from tests.engine.simulated import SimulatedDisk
 from tests.engine.workload import accounted
 from treestore import AsyncDriver, Closed, Settings, SyncDriver, TreeStore, Unavailable
@@ -339,8 +340,9 @@ def test_a_snapshot_that_is_too_old_is_closed_and_its_pages_are_freed(url: str) 
     settings = Settings(snapshot_max_age_seconds=0.05, checkpoint_interval_seconds=0.05)
     with treestore.open_sync(url, settings=settings) as store:
         store.documents.store_document("p", "1", nodes("one", 50))
-        snapshot = store.snapshot()
-        assert snapshot.documents.get_outline("p")
+        with young(0.05):
+            snapshot = store.snapshot()
+            assert snapshot.documents.get_outline("p")
         deadline = time.monotonic() + 10
         while len(engine_of(store).readers) and time.monotonic() < deadline:
             time.sleep(0.02)

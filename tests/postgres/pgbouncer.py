@@ -151,9 +151,11 @@ def provide(into: Path) -> None:
         return
     with tempfile.TemporaryDirectory(prefix="treestore-pgbouncer-") as work:
         _fetch(Path(work), into)
-    with suppress(OSError):  # an environment of somebody else's: what was fetched serves this run
+    with suppress(OSError):  # an environment of somebody else's, or another run was first: what was fetched serves this run
         cached.parent.mkdir(exist_ok=True)
-        shutil.copytree(into, cached)
+        with tempfile.TemporaryDirectory(dir=cached.parent) as beside:
+            whole = shutil.copytree(into, Path(beside, PROGRAM))
+            whole.rename(cached)  # at once, since others look for it meanwhile
 
 
 def _fetch(work: Path, into: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.clock import SetClock
+from tests.clock import SetClock, young
 from tests.contract.samples import bushy
 from tests.contract.test_groups import group, whole
 from tests.postgres import databases
@@ -281,8 +281,9 @@ def test_a_snapshot_that_becomes_too_old(face: Face) -> None:
     settings = Settings(snapshot_max_age_seconds=0.5)
     with open_sync(url, settings=settings) as store:
         store_one(store)
-        snapshot = store.snapshot()
-        assert snapshot.documents.get_node("p", "a").node_id == "a"
+        with young(0.5):
+            snapshot = store.snapshot()
+            assert snapshot.documents.get_node("p", "a").node_id == "a"
         store_one(store, "q")  # waits for the only connection, which the snapshot gives back when it is too old
         with fails(Closed, "maximum age", chained=False):
             snapshot.documents.get_node("p", "a")

@@ -147,12 +147,14 @@ async def test_closing_while_tasks_work(postgres_server: Server) -> None:
     url = databases.new_url(pool_size="3")
     store = await treestore.open(url)
     await store.documents.store_document("r", "1", tree("read"))
+    stored: set[int] = set()
     ended: list[str] = []
 
     async def work(at: int) -> None:
         try:
             while True:
                 await store.documents.store_document(f"p{at}", "1", tree(f"{time.monotonic()}"))
+                stored.add(at)
                 await store.documents.get_document("r")
                 async with store.snapshot() as snapshot:
                     await snapshot.documents.get_document("r")
@@ -160,7 +162,7 @@ async def test_closing_while_tasks_work(postgres_server: Server) -> None:
             ended.append("closed")
 
     tasks = [asyncio.create_task(work(at)) for at in range(8)]
-    await asyncio.sleep(0.2)
+    await asyncio.to_thread(eventually, lambda: len(stored) == 8, 60)
     async with asyncio.timeout(10):
         await store.close()
         await asyncio.gather(*tasks)
@@ -170,7 +172,7 @@ async def test_closing_while_tasks_work(postgres_server: Server) -> None:
         await store.documents.get_document("r")
     with treestore.open_sync(url) as again:
         assert again.check().problems == []
-        assert {len({one.text for one in again.documents.get_document(f"p{at}").nodes}) for at in range(3)} == {1}
+        assert {len({one.text for one in again.documents.get_document(f"p{at}").nodes}) for at in stored} == {1}
     await asyncio.to_thread(eventually, lambda: connections(postgres_server, named(url)) == 0)
 
 
