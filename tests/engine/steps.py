@@ -11,9 +11,10 @@ from functools import partial
 from tests.engine.interleaved import Turns
 from tests.engine.workload import Group, Model, Sent, bulk_entries, contents, key, loaded, random_group
 from tests.engine.works import EngineTrial, Step, open_store
-from treestore.backends.btree.commit import Committer
+from treestore.backends.btree.commit import Committer, ThreadJob
 from treestore.backends.btree.engine.backup import backup
 from treestore.backends.btree.engine.bulk import Bulk, finished
+from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.recovery import TreeChange
 from treestore.errors import Conflict, TreestoreError
@@ -196,6 +197,17 @@ class _SteadyCommitter(Committer):
         pass
 
 
+class _TurningCommitter(Committer):
+    """One whose threads wait for each other by pausing."""
+
+    def __init__(self, engine: Engine, turns: Turns) -> None:
+        super().__init__(engine)
+        self._pausing = turns
+
+    def _wait(self, job: ThreadJob) -> None:
+        self._pausing.pause(lambda: job.done or job.leads)
+
+
 def _tasks(choose: random.Random) -> Step:
     """Groups of several tasks of an event loop, some of which are cancelled: their groups may be there."""
     rounds = [[random_group(choose) for _ in range(choose.randint(1, 5))] for _ in range(3)]
@@ -238,7 +250,7 @@ def _threads(choose: random.Random) -> Step:
         engine = trial.open_engine
         turns = Turns(trial.disk, random.Random(seed))
         turns.share(engine)
-        committer = Committer(engine)
+        committer = _TurningCommitter(engine, turns)
         works: list[Callable[[], None]] = [partial(_writing, trial, committer, groups) for groups in writers]
         works.append(partial(_loading, trial, committer, document))
         works += [partial(other, trial) for other in (_check_pointing, *others)]

@@ -127,7 +127,7 @@ class BtreeSnapshot(_Reader):
         return self._state, token
 
     def _leave(self, token: int) -> None:
-        self._backend._engine.leave(token)
+        self._backend._leave(token)
 
     def expire(self, now: float) -> None:
         """Let go of the pages if it is too old."""
@@ -206,6 +206,7 @@ class BtreeBackend(_Reader):
 
     def _leave(self, token: int) -> None:
         self._engine.leave(token)
+        self._committer.give_way()
 
     def snapshot_now(self) -> BtreeSnapshot:
         """The present state, as a reader of its own."""

@@ -1,9 +1,14 @@
 """Group commit: callers from any thread and any event loop share the log's syncs.
 
-Callers put their jobs into one queue; whoever gets the engine's ``writer`` lock takes all that wait there as one batch. A
-thread simply waits for the lock. Under asyncio the jobs of one turn of the loop are collected and committed at its end, in
-the loop itself while a sync takes about a millisecond or less: a thread would wait longer for the interpreter than for such
-a disk. Where syncs are slow, or the lock is taken, a thread commits and the loop goes on.
+Callers put their jobs into one queue; whoever gets the engine's ``writer`` lock takes all that wait there as one batch. Of
+threads one leads: it commits a batch while the others wait each for its own job, and then one whose job came meanwhile leads.
+If all waited for the lock, each would have to get it just to see that its job is done. Under asyncio the jobs of one turn of
+the loop are collected and committed at its end, in the loop itself while a sync takes about a millisecond or less: a thread
+would wait longer for the interpreter than for such a disk. Where syncs are slow, or the lock is taken, a thread commits and
+the loop goes on.
+
+A thread that commits lets go of the interpreter for each write and each sync, and with readers that never rest it would wait
+5 ms for each of them (``sys.getswitchinterval``) until it has it again. So readers give way while a commit is under way.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 
 from treestore.backends.btree.engine.batch import Job
 from treestore.backends.btree.engine.engine import Engine
@@ -24,7 +30,31 @@ from treestore.errors import OutcomeUnknown
 Prepare = Callable[[State], list[TreeChange]]
 
 INLINE_SYNC_SECONDS = 0.001  # syncs that take longer than this run in a thread
+_GIVING_WAY_SECONDS = 0.00005  # so long a reader goes on before it gives way again
+_PATIENCE_SECONDS = 1.0  # of a thread that waits for a leader, who may have been interrupted at the worst moment
 _WEIGHT = 0.2  # of the newest sync in the moving average
+
+
+class ThreadJob(Job):
+    """A job whose caller is a thread. ``leads``: it is to commit the next batch. ``gone``: it was interrupted."""
+
+    __slots__ = ("_wake", "gone", "leads")
+
+    def __init__(self, prepare: Prepare) -> None:
+        super().__init__(prepare)
+        self.leads = self.gone = False
+        self._wake: SimpleQueue[None] = SimpleQueue()
+
+    def tell(self) -> None:
+        """Wake the caller: the job is done, or leads."""
+        self._wake.put(None)
+
+    def wait(self) -> None:
+        """Wait until woken. One who has waited long leads; where there is a leader all the same, there are two for a while."""
+        try:
+            self._wake.get(timeout=_PATIENCE_SECONDS)
+        except Empty:
+            self.leads = True
 
 
 class _AsyncJob(Job):
@@ -50,6 +80,9 @@ class Committer:
         self._engine = engine
         self._queue: list[Job] = []
         self._queueing = threading.Lock()
+        self._led = False  # whether a thread leads
+        self._busy: list[None] = []  # an entry for each thread that commits or waits for it
+        self._gave_way = 0.0
         self._turns: set[asyncio.AbstractEventLoop] = set()  # loops that have a turn scheduled
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="treestore-commit")
         self.sync_seconds = 0.0
@@ -64,13 +97,45 @@ class Committer:
     def commit(self, prepare: Prepare) -> None:
         """Commit one group; returns when it is durable. Raises what ``prepare`` raised or the engine's errors."""
         self._engine.ready()  # before any lock: in a forked child some may be held for ever
-        job = Job(prepare)
-        with self._queueing:
-            self._queue.append(job)
-        with self._engine.writer:
+        job = ThreadJob(prepare)
+        self._busy.append(None)
+        try:
+            with self._queueing:
+                self._queue.append(job)
+                job.leads, self._led = not self._led, True
+            while not (job.done or job.leads):
+                self._wait(job)
             if not job.done:
-                self._run()
+                with self._engine.writer:
+                    if not job.done:
+                        self._run()
+        finally:
+            self._busy.pop()
+            job.gone = not job.done
+            if job.leads:
+                self._pass_on()
         _look(job)
+
+    def _wait(self, job: ThreadJob) -> None:
+        job.wait()
+
+    def _pass_on(self) -> None:
+        """Let the thread lead whose job came first."""
+        with self._queueing:
+            following = next((job for job in self._queue if isinstance(job, ThreadJob) and not job.gone), None)
+            self._led = following is not None
+            if following is not None:
+                following.leads = True
+        if following is not None:
+            following.tell()
+
+    def give_way(self) -> None:
+        """Let go of the interpreter, if a thread commits and nobody has done so just before. To be called after each read."""
+        if self._busy:
+            now = time.perf_counter()
+            if now - self._gave_way > _GIVING_WAY_SECONDS:
+                self._gave_way = now
+                time.sleep(1e-9)  # none at all would often give the interpreter to nobody else
 
     def _run(self) -> None:
         """Commit all that wait. The caller holds ``writer``."""
@@ -118,8 +183,12 @@ class Committer:
             self._in_thread()
 
     def _in_thread(self) -> None:
-        with self._engine.writer:
-            self._run()
+        self._busy.append(None)
+        try:
+            with self._engine.writer:
+                self._run()
+        finally:
+            self._busy.pop()
 
 
 def _look(job: Job) -> None:
@@ -131,13 +200,15 @@ def _look(job: Job) -> None:
 
 
 def _tell(jobs: list[Job]) -> None:
-    """Wake the asynchronous callers of finished jobs, from whatever thread."""
+    """Wake the callers of finished jobs, from whatever thread."""
     try:
         running = asyncio.get_running_loop()
     except RuntimeError:
         running = None
     for job in jobs:
-        if isinstance(job, _AsyncJob) and job.done:
+        if isinstance(job, ThreadJob):
+            job.tell()
+        elif isinstance(job, _AsyncJob) and job.done:
             if running is job.loop:
                 job.tell()
             else:

@@ -34,7 +34,7 @@ class Checkpointer:
         if not self._engine.checkpoint_due():
             return False
         self._wake.set()
-        return self._engine.dirty > self._engine.options.cache_bytes
+        return self._engine.dirty > self._engine.options.most_dirty_bytes
 
     def catch_up(self) -> None:
         """Wait for a checkpoint, so that changed pages do not outgrow the memory set aside for them."""

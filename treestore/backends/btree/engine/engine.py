@@ -168,7 +168,7 @@ class Engine:
             raise Closed(self._closed)
         if self._poison is not None:
             raise Unavailable(self._poison)
-        if self.dirty > 2 * self.options.dirty_bytes and self._stuck is not None:
+        if self.dirty > self.options.most_dirty_bytes and self._stuck is not None:
             raise DiskFull(f"changes fill the memory set aside for them and can't be written: {self._stuck}")
 
     def commit(self, jobs: list[Job]) -> None:
