@@ -12,22 +12,16 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import signal
-import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 try:
-    import msgspec
-
     from treestore.bench import contenders, plot, report
-    from treestore.bench.run import Mismatch
-    from treestore.bench.session import bench, check_output
-    from treestore.cli.output import OutputFailed, write, write_file, write_styled, write_table
-    from treestore.errors import InvalidInput, TreestoreError
+    from treestore.bench.session import bench
+    from treestore.cli.measuring import Parser, run, say, write_outputs
+    from treestore.cli.output import write, write_styled, write_table
 except ModuleNotFoundError:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from scripts.environment import go_on_inside
@@ -35,54 +29,24 @@ except ModuleNotFoundError:
     go_on_inside(__file__, "dev")
     raise  # it is there that something is missing
 
-
+NAME = "benchmark_backends"
 SHARED_BUFFERS = "512MB"
 """For the stores of a run that lie there at once, as much cache together as each other store has for itself."""
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        refuse(message, 2)
-
-
-def refuse(message: str, status: int) -> NoReturn:
-    """End with one line that says why."""
-    print(f"benchmark_backends: {message}", file=sys.stderr)
-    sys.exit(status)
-
-
 def arguments(given: Sequence[str]) -> argparse.Namespace:
     """What was asked for, outputs checked."""
-    parser = Parser(description="treestore beside SQLite, LMDB and PostgreSQL: one document, the same questions, one run.")
+    parser = Parser(NAME, "treestore beside SQLite, LMDB and PostgreSQL: one document, the same questions, one run.")
     parser.add_argument("--nodes", type=int, default=50_000, metavar="N", help="nodes of the document (50000)")
     parser.add_argument("--rounds", type=int, default=5, metavar="R", help="times that each is measured, in turn (5)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the stores are to lie (a temporary folder)")
     parser.add_argument(
         "--postgres",
         metavar="URL",
         help="a PostgreSQL server to measure too, where the user may make databases; they are dropped at the end; or 'none' "
         "(a server of its own, if PostgreSQL is installed)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times as JSON")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as Markdown")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the table, as .svg or .png")
-    asked = parser.parse_args(given)
-    for field in ("json", "markdown", "plot"):
-        path = getattr(asked, field)
-        if path is not None:
-            check_output(path, f"--{field}")
-    if asked.plot is not None and asked.plot.suffix not in (".svg", ".png"):
-        raise InvalidInput("must end in .svg or .png", field="--plot")
-    if asked.plot is not None:
-        plot.check()
-    return asked
-
-
-def say(line: str) -> None:
-    """One line on what is being done."""
-    print(line, file=sys.stderr, flush=True)
+    parser.add_outputs()
+    return parser.checked(given)
 
 
 @contextmanager
@@ -121,20 +85,8 @@ def main(given: Sequence[str]) -> None:
     write("\n")
     lines = [*report.explained(found), "", *report.aims(found), "", report.made_of(found)]
     write_styled([[(line, "")] for line in lines], hanging=0)
-    if asked.json is not None:
-        write_file(asked.json, msgspec.json.format(msgspec.json.encode(report.as_data(found)), indent=2).decode() + "\n")
-    if asked.markdown is not None:
-        write_file(asked.markdown, report.markdown(found))
-    if asked.plot is not None:
-        plot.draw(found, asked.plot)
+    write_outputs(asked, lambda: report.as_data(found), lambda: report.markdown(found), lambda path: plot.draw(found, path))
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except InvalidInput as wrong:
-        refuse(str(wrong), 2)
-    except (Mismatch, OutputFailed, OSError, TreestoreError, sqlite3.Error) as failure:
-        refuse(str(failure), 1)
-    except KeyboardInterrupt:
-        refuse("interrupted", 128 + signal.SIGINT)
+    run(NAME, main)

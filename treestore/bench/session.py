@@ -38,15 +38,29 @@ def bench(
     """
     check_count(nodes, MAX_NODES, "nodes")
     check_count(rounds, MAX_ROUNDS, "rounds")
+    place = checked_folder(folder)
+    version = None if server is None else databases.check(server)
+    with temporary_folder(place) as temporary:
+        say("making the document")
+        measured = contenders.available(server=server is not None)
+        found = run(corpus.make(nodes), measured, temporary, rounds, server=server, say=say)
+        return msgspec.structs.replace(found, postgres=version)
+
+
+def checked_folder(folder: Path | None) -> Path:
+    """Where stores are to lie: where the system keeps temporary files, unless a folder is named. Raises InvalidInput for one
+    that can't be written to."""
     place = Path(tempfile.gettempdir()) if folder is None else folder
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
         raise InvalidInput(f"{shown_path(str(place))} is no folder that can be written to", field="folder")
-    version = None if server is None else databases.check(server)
+    return place
+
+
+@contextmanager
+def temporary_folder(place: Path) -> Iterator[Path]:
+    """A new folder in ``place``, which is gone at the end, also when a signal ends the process."""
     with _ended_by_signals(), tempfile.TemporaryDirectory(prefix="treestore-bench-", dir=place) as temporary:
-        say("making the document")
-        measured = contenders.available(server=server is not None)
-        found = run(corpus.make(nodes), measured, Path(temporary), rounds, server=server, say=say)
-        return msgspec.structs.replace(found, postgres=version)
+        yield Path(temporary)
 
 
 def check_count(value: int, most: int, field: str) -> None:
