@@ -43,7 +43,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint-mb", type=int, default=usual.checkpoint_mb, metavar="MB", help="log that makes a checkpoint due (pauses)"
     )
-    parser.add_argument("--rounds", type=int, default=usual.rounds, metavar="R", help="cold starts of each kind")
+    parser.add_argument("--rounds", type=int, default=usual.rounds, metavar="R", help="openings and cold starts of each kind")
     parser.add_argument("--seconds", type=float, default=usual.seconds, metavar="S", help="of reading for memory")
     parser.add_argument(
         "--drop-caches", action="store_true", help="drop all that the system keeps in memory, before cold starts (as root)"

@@ -85,6 +85,7 @@ def ask(folder: str, name: str, dropping: Dropping, node_id: str, top: str, word
         began = perf_counter()
         hits = store.verbs["search"](question)
         done(STEPS[3])
+    store.close()
     return First(seconds, truth.plain(node), truth.plain(subtree), truth.hits(hits))
 
 

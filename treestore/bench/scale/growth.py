@@ -29,7 +29,6 @@ from treestore.bench.scale.table import Cell, Number, Table
 
 QUESTIONS = 2000
 TOPS = 16
-OPENINGS = 3
 COMMITS = 200
 """Small commits that are timed, and replayed by the opening after the kill."""
 
@@ -121,10 +120,8 @@ def _first_and_again(ask: Callable[[Question], Any], questions: Sequence[Questio
     return passes[0][0] / each, passes[2][0] / each
 
 
-@elsewhere
-def decode(count: int, size: int) -> float:
+def _decode(documents: Documents) -> float:
     """Seconds for decoding one node of these documents from its bytes."""
-    documents = Documents(count, size)
     raws = [msgspec.msgpack.encode(documents.node(question)) for question in documents.some(QUESTIONS)]
     return timed(msgspec.msgpack.Decoder(PlainNode).decode, raws)[0]
 
@@ -184,14 +181,16 @@ class Grown(msgspec.Struct, frozen=True):
     killed: float
 
 
-def measured(sizes: Sequence[int], folder: Path, say: Say) -> list[Table]:
-    """A table for one document, and one for many. The stores stay, in folders that :func:`store_folder` names."""
+def measured(sizes: Sequence[int], rounds: int, folder: Path, say: Say) -> list[Table]:
+    """A table for one document, and one for many; each opening is the median of ``rounds``. The stores stay, in folders that
+    :func:`store_folder` names."""
     tables = []
     for many in (False, True):
         grown = []
         for nodes in sizes:
             say(f"growth: {nodes:,} nodes in {'many documents' if many else 'one document'}")
-            grown.append(_grown(Documents.of(nodes, many), store_folder(folder, nodes, many), folder))
+            documents = Documents.of(nodes, many)
+            grown.append(_grown(documents, rounds, store_folder(folder, nodes, many), folder))
         tables.append(_table(grown, many))
     return tables
 
@@ -201,7 +200,7 @@ def store_folder(folder: Path, nodes: int, many: bool) -> Path:
     return folder / f"{nodes}-{'many' if many else 'one'}"
 
 
-def _grown(documents: Documents, place: Path, folder: Path) -> Grown:
+def _grown(documents: Documents, rounds: int, place: Path, folder: Path) -> Grown:
     nodes = documents.count * documents.size
     filled = fill(str(place), documents.count, documents.size)
     asked = ask(str(place), documents.count, documents.size)
@@ -209,11 +208,12 @@ def _grown(documents: Documents, place: Path, folder: Path) -> Grown:
     if documents.count == 1:
         with tempfile.TemporaryDirectory(dir=folder) as other:
             beside = ask_sqlite(other, documents.size)
-    clean = median(reopen(str(place), nodes, 0) for _ in range(OPENINGS))
+    clean = median(reopen(str(place), nodes, 0) for _ in range(rounds))
     with tempfile.TemporaryDirectory(dir=folder) as aside:
         committed = commit(str(place), aside)
-    killed = median(reopen(str(place), nodes, COMMITS) for _ in range(OPENINGS))
-    return Grown(nodes, filled, asked, beside, decode(1, QUESTIONS), committed, clean, killed)
+    killed = median(reopen(str(place), nodes, COMMITS) for _ in range(rounds))
+    decode = _decode(Documents(1, min(nodes, QUESTIONS)))
+    return Grown(nodes, filled, asked, beside, decode, committed, clean, killed)
 
 
 def _table(grown: Sequence[Grown], many: bool) -> Table:

@@ -8,7 +8,6 @@ is one document, the store holds that document while it checks and orders it, wh
 
 from __future__ import annotations
 
-import gc
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,13 +20,15 @@ from treestore.bench.contender import LEVELS
 from treestore.bench.corpus import SEED, VERSION
 from treestore.bench.run import Mismatch, Say
 from treestore.bench.scale.child import elsewhere
-from treestore.bench.scale.documents import Documents, store_one, verify
+from treestore.bench.scale.documents import Documents, Question, store_one, verify
 from treestore.bench.scale.growth import store_folder
 from treestore.bench.scale.table import Cell, Number, Table
 
 _STATUS = Path("/proc/self/status")
 _TREE_EVERY = 200
 """One question of so many is for a subtree."""
+
+_TOPS = 100
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -53,12 +54,9 @@ def possible() -> bool:
 
 
 @elsewhere
-def read(folder: str, count: int, size: int, cache_mb: int, seconds: float) -> Taken:
-    """Read by chance for so long. Every answer is verified by what it says."""
+def read(folder: str, count: int, size: int, tops: list[Question], cache_mb: int, seconds: float) -> Taken:
+    """Read by chance for so long, nodes and the subtrees of ``tops``. Every answer is verified by what it says."""
     documents, rng = Documents(count, size), random.Random(SEED)
-    tops = documents.tops(100)
-    del documents.shape  # as large as a document
-    gc.collect()
     _, before = resident()
     with treestore.open_sync(f"btree:///{folder}", settings=treestore.Settings(cache_size_mb=cache_mb)) as store:
         ask, end, reads = store.documents, monotonic() + seconds, 0
@@ -130,7 +128,8 @@ def measured(sizes: Sequence[int], caches: Sequence[int], seconds: float, folder
 def _one(verb: str, nodes: int, many: bool, cache_mb: int, seconds: float, folder: Path) -> Taken:
     documents = Documents.of(nodes, many)
     if verb == "Read":
-        return read(str(store_folder(folder, nodes, many)), documents.count, documents.size, cache_mb, seconds)
+        tops = documents.tops(_TOPS)
+        return read(str(store_folder(folder, nodes, many)), documents.count, documents.size, tops, cache_mb, seconds)
     place = store_folder(folder, nodes, many).with_suffix(".filled")
     taken = fill(str(place), documents.count, documents.size, cache_mb)
     for path in sorted(place.rglob("*"), reverse=True):

@@ -32,7 +32,8 @@ LIMIT = 0.020
 
 ALONE_SECONDS = 0.5
 _POLL_SECONDS = 0.02
-_FILLING = 65_536
+_POLLS = 10_000
+_FILLING = 32_768
 """Bytes of log, at most, for each document that fills it."""
 
 
@@ -166,9 +167,9 @@ class Scene:
 
     async def fill_log(self) -> None:
         """Store documents until a checkpoint is nearly due."""
-        while await self._grown() < 1 - 3 * _FILLING / self._log_bytes:
+        while await self._grown() < 1 - _FILLING / self._log_bytes:
             self._filled += 1
-            tree = small_tree(f"filling-{self._filled}", VERSION, self._filled, EPOCH, _FILLING // 4096)
+            tree = small_tree(f"filling-{self._filled}", VERSION, self._filled, EPOCH, _FILLING // 2048)
             await self._store.documents.store_document(tree.version.policy_id, VERSION, tree.given, searchable=False)
 
     async def alone(self) -> None:
@@ -191,8 +192,11 @@ class Scene:
     async def checkpoint(self) -> None:
         """The few amendments until a checkpoint is due, and the checkpoint."""
         before = await self._make_due()
-        while await self._figure("checkpoints") == before:
-            await asyncio.sleep(_POLL_SECONDS)  # the store tells nobody
+        for _ in range(_POLLS):  # the store tells nobody
+            if await self._figure("checkpoints") > before:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+        raise Mismatch("no checkpoint ran")
 
     async def checkpoint_and_amendments(self) -> None:
         """The same, and amendments all the time."""

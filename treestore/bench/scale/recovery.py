@@ -27,7 +27,6 @@ from treestore.bench.scale.table import Number, Table
 SETTINGS = treestore.Settings(cache_size_mb=4096, wal_file_size_mb=4096)
 """So large that no checkpoint is due while the log grows."""
 
-OPENINGS = 3
 _TOGETHER = 8 * TASKS
 _CHECKED = 50
 
@@ -93,14 +92,14 @@ def recover(folder: str, groups: int) -> Recovered:
     return Recovered(seconds, read)
 
 
-def measured(megabytes: Sequence[int], folder: Path, say: Say) -> list[Table]:
-    """One table."""
+def measured(megabytes: Sequence[int], rounds: int, folder: Path, say: Say) -> list[Table]:
+    """One table, of medians of so many rounds."""
     rows = []
     for size in megabytes:
         say(f"recovery: a log of {size} MB")
         place = folder / f"log-{size}"
         log = write(str(place), size << 20)
-        found = [recover(str(place), log.groups) for _ in range(OPENINGS)]
+        found = [recover(str(place), log.groups) for _ in range(rounds)]
         seconds, reading = median(one.seconds for one in found), median(one.reading for one in found)
         each = Number(seconds / log.groups), Number(seconds / (log.written / 2**20))
         rows.append((f"{size} MB", Number(log.groups, ""), Number(seconds), *each, Number(reading)))

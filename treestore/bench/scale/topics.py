@@ -23,7 +23,7 @@ MOST_LOG_MB = 1000
 class Sizes(msgspec.Struct, frozen=True):
     """How much is measured. ``nodes`` are the sizes of the stores of growth and memory, ``caches`` and ``logs`` megabytes,
     ``document`` the nodes for pauses and cold starts, ``checkpoint_mb`` the log that makes a checkpoint due in the pauses,
-    ``rounds`` the cold starts, ``seconds`` how long is read for memory.
+    ``rounds`` the openings and cold starts of each kind, ``seconds`` how long is read for memory.
     ``drop_caches``: cold starts drop all that the system has in memory."""
 
     nodes: Sequence[int] = (10_000, 100_000, 1_000_000)
@@ -61,14 +61,14 @@ def measured(sizes: Sizes, topics: Sequence[str], folder: Path | None, say: Say)
     tables: list[Table] = []
     with temporary_folder(checked_folder(folder)) as place:
         if "growth" in topics or "memory" in topics:
-            grown = growth.measured(sizes.nodes, place, say)  # memory reads the stores that it leaves
+            grown = growth.measured(sizes.nodes, sizes.rounds, place, say)  # memory reads the stores that it leaves
             tables += grown if "growth" in topics else []
         if "memory" in topics:
             tables += memory.measured(sizes.nodes, sizes.caches, sizes.seconds, place, say)
         if "pauses" in topics:
             tables += pauses.measured(sizes.document, sizes.checkpoint_mb, place, say)
         if "recovery" in topics:
-            tables += recovery.measured(sizes.logs, place, say)
+            tables += recovery.measured(sizes.logs, sizes.rounds, place, say)
         if "cold" in topics:
             tables += cold.measured(sizes.document, sizes.rounds, sizes.drop_caches, place, say)
     return tables
