@@ -115,10 +115,11 @@ def test_a_run_that_is_ended_leaves_nothing(number: signal.Signals, postgres: li
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_python_without_treestore_goes_on_in_the_environment_of_the_scripts(tmp_path: Path) -> None:
-    script = tmp_path / "scripts" / "benchmark_backends.py"
+@pytest.mark.parametrize("name", ["benchmark_backends", "benchmark_scale"])
+def test_a_python_without_treestore_goes_on_in_the_environment_of_the_scripts(name: str, tmp_path: Path) -> None:
+    script = tmp_path / "scripts" / f"{name}.py"
     script.parent.mkdir()
-    shutil.copy(SCRIPT, script)
+    shutil.copy(SCRIPT.with_name(script.name), script)
     text = SCRIPT.with_name("environment.py").read_text(encoding="utf-8")
     for made, given in (("make(folder, extra)", "assert extra == 'dev'"), ("    print(folder)", f"    print({sys.prefix!r})")):
         assert text.count(made) == 1
@@ -126,4 +127,4 @@ def test_a_python_without_treestore_goes_on_in_the_environment_of_the_scripts(tm
     script.with_name("environment.py").write_text(text, encoding="utf-8")
     ran = subprocess.run([sys.executable, "-S", script, "--nodes", "0"], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (2, ""), ran.stderr
-    assert ran.stderr.startswith("benchmark_backends: "), "no traceback"
+    assert ran.stderr.startswith(f"{name}: "), "no traceback"

@@ -117,7 +117,7 @@ def make(nodes: int, seed: int = SEED) -> Corpus:
     asked = {kind: language.questions(rng, nodes, frequencies) for kind, frequencies in SEARCHES.items()}
     occurrences: dict[str, dict[int, int]] = {word: {} for all_of in asked.values() for words in all_of for word in words}
     plain, words, codes = [], [], []
-    for node in _places(nodes):
+    for node in places(nodes):
         said = language.write(node, rng)
         words.append(len(said))
         codes.append(1 if node.ordinal % CODE_EVERY == 0 else 0)
@@ -139,12 +139,12 @@ def make(nodes: int, seed: int = SEED) -> Corpus:
 def tree_of(policy_id: str, version_id: str, nodes: Sequence[PlainNode], effective: datetime) -> Tree:
     """These nodes as a document of this name."""
     version = PlainVersion(policy_id, version_id, effective, len(nodes), f"{policy_id} as of {effective:%B %Y}")
-    return Tree(version, nodes, [_given(node) for node in nodes])
+    return Tree(version, nodes, [given_node(node) for node in nodes])
 
 
 def small_tree(policy_id: str, version_id: str, salt: int, effective: datetime, nodes: int = 1) -> Tree:
     """A document of few nodes of about 1 kB each, not equal to one with another ``salt``."""
-    made = list(_places(nodes))
+    made = list(places(nodes))
     for node in made:
         node.title, node.summary = f"Section {salt}.{node.ordinal}", f"what section {salt} says in short, " * 6
         node.text = f"sentence {salt} of this section and what it says at length; " * 12
@@ -153,13 +153,14 @@ def small_tree(policy_id: str, version_id: str, salt: int, effective: datetime, 
 
 def written_tree(language: Language, rng: random.Random, policy_id: str, version_id: str, nodes: int) -> Tree:
     """A document of so many nodes in a language, as natural as the main one."""
-    made = list(_places(nodes))
+    made = list(places(nodes))
     for node in made:
         language.write(node, rng)
     return tree_of(policy_id, version_id, made, EPOCH)
 
 
-def _given(node: PlainNode) -> dict[str, Any]:
+def given_node(node: PlainNode) -> dict[str, Any]:
+    """A node as treestore takes it."""
     given: dict[str, Any] = {
         "node_id": node.node_id,
         "parent_id": node.parent_id,
@@ -172,7 +173,7 @@ def _given(node: PlainNode) -> dict[str, Any]:
     return given if node.metadata is None else {**given, "metadata": node.metadata}
 
 
-def _places(nodes: int) -> Iterator[PlainNode]:
+def places(nodes: int) -> Iterator[PlainNode]:
     """Nodes without words, in document order. The tree is that of a heap (the i-th by breadth lies below the
     ``(i - 1) // FAN_OUT``-th), so its leaves are on two levels at most."""
     sizes = [1] * nodes

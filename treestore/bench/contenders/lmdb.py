@@ -44,6 +44,10 @@ class Lmdb(Contender):
         self._ids = self._environment.open_db(b"ids")
         self._versions = self._environment.open_db(b"versions")
         self._numbers: dict[tuple[str, str], int] = {}
+        with self._environment.begin(db=self._versions) as reading:
+            for key, value in reading.cursor():
+                version = _decode_version(value)
+                self._numbers[version.policy_id, version.version_id] = int.from_bytes(key[-4:])
         self._threads = ThreadPoolExecutor(TASKS)
         self.verbs: Mapping[str, Verb] = {
             "store": self._store,

@@ -137,8 +137,10 @@ class Sqlite(Contender):
         )
         for setting in ("page_size=8192", "journal_mode=WAL", "synchronous=FULL", f"cache_size=-{CACHE_MB * 1000}"):
             self._connection.execute(f"PRAGMA {setting}")
-        self._connection.executescript(SCHEMA)
-        self._numbers: dict[tuple[str, str], int] = {}
+        if not self._connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+            self._connection.executescript(SCHEMA)
+        versions = self._connection.execute("SELECT policy_id, version_id, number FROM version")
+        self._numbers: dict[tuple[str, str], int] = {(policy, version): number for policy, version, number in versions}
         self._threads = ThreadPoolExecutor(TASKS)
         self.gathering = Gathering(self.in_transaction)
         self.verbs: Mapping[str, Verb] = {
