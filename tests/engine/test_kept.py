@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -21,7 +22,7 @@ from tests.contract.samples import bushy
 from treestore import Node, NotFound, Settings, SyncTreeStore
 from treestore.backends.btree.backend import BtreeBackend
 from treestore.backends.btree.engine.recovery import TreeChange
-from treestore.backends.btree.kept import Kept, NodeCache
+from treestore.backends.btree.kept import Kept, KeptPostings, NodeCache
 from treestore.backends.btree.keyspace import NODES, TEXTS, encode, two_numbers
 from treestore.backends.btree.policies import Policies
 from treestore.trees.derive import derive_now
@@ -43,6 +44,7 @@ class Machine(RuleBasedStateMachine):
         self.reported = 0
         self.cache = NodeCache(BUDGET, self.report)
         self.live: list[Kept[Node]] = []
+        self.searched: list[KeptPostings] = []
 
     def report(self, used: int) -> None:
         self.reported = used
@@ -68,9 +70,30 @@ class Machine(RuleBasedStateMachine):
         if at < len(self.live):
             self.cache.drop(self.live.pop(at))
 
+    @rule()
+    def search(self) -> None:
+        self.searched.append(self.cache.begin_postings())
+
+    @rule(at=st.integers(0, 3), term=st.integers(0, 9), ask=st.booleans())
+    def decode(self, at: int, term: int, ask: bool) -> None:
+        if at < len(self.searched):
+            self.searched[at].hot |= ask
+            self.cache.keep_groups(self.searched[at], str(term), [[(1, 1, array("H", range(100 * term)))]])
+            self.cache.keep_lengths(self.searched[at], term, array("H", range(1000)))
+
+    @rule(at=st.integers(0, 3))
+    def forget(self, at: int) -> None:
+        if at < len(self.searched):
+            self.cache.drop(self.searched.pop(at))
+
     @invariant()
     def right(self) -> None:
         used = 0
+        for postings in self.searched:
+            assert all(len(groups[0][0][2]) == 100 * int(term) for term, groups in postings.groups.items())
+            used += 0 if postings.dropped else postings.size
+            least = 200 * sum(map(int, postings.groups)) + 2000 * len(postings.lengths)
+            assert postings.size >= least if not postings.dropped else postings.empty or postings.size >= least
         for kept in self.live:
             found = {node.ordinal: node for node in kept.nodes if node is not None}
             found |= {ordinal: pattern.copy() for ordinal, pattern in kept.patterns.items()}
@@ -151,6 +174,34 @@ def test_what_is_kept_outlives_amendments_of_others_and_other_versions(roomy: Sy
     assert documents.get_node("p", "00299", version_id="1").title == "another"
     assert documents.get_node("p", "00298", version_id="1").title == "title of 00298"
     assert kept * 0.95 < cache.used < kept, "the amended one is gone, with those above it"
+
+
+def test_what_searches_decoded_is_kept_until_the_version_is_amended(roomy: SyncTreeStore) -> None:
+    documents, cache = roomy.documents, backend_of(roomy)._reads.cache
+    nodes = [{**one, "text": "sought" if one["node_id"] < "00003" else "other"} for one in bushy(300)]
+    documents.store_document("p", "1", nodes)
+    documents.store_document("p", "2", nodes, effective_date=date(2000, 1, 1))
+
+    def found(query: str, version_id: str, documents: Any = documents) -> list[str]:
+        return sorted(hit.node.node_id for hit in documents.search_nodes("p", query, version_id=version_id))
+
+    def sought(version_id: str) -> list[str]:
+        return found("sought", version_id)
+
+    first = sought("1"), sought("2")
+    assert first == (["00000", "00001", "00002"],) * 2
+    assert cache.used > 0
+    with roomy.snapshot() as before:
+        documents.update_node("p", "00001", version_id="1", text="amended")
+        assert (sought("1"), sought("2")) == (["00000", "00002"], first[1])
+        assert found("amended", "1") == ["00001"]
+        assert found("sought", "1", before.documents) == first[0]
+        assert found("amended", "1", before.documents) == []
+        assert (sought("1"), sought("2")) == (["00000", "00002"], first[1])
+    documents.delete_document("p")
+    with pytest.raises(NotFound):
+        sought("1")
+    assert cache.used == 0
 
 
 def test_nothing_is_left_of_a_tree_that_was_replaced_deleted_or_amended_all_over(roomy: SyncTreeStore) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from array import array
 from collections.abc import Callable, Collection
 from sys import getsizeof
 from typing import Any, Generic, TypeVar, cast
@@ -15,11 +16,18 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 
 from treestore.records import Node, Outline
+from treestore.search.postings import Group
 
 N = TypeVar("N", Outline, Node)
+K = TypeVar("K")
+V = TypeVar("V")
 
 _NODE_BYTES = 900  # a node in memory, and its place here, beside its title, summaries and text
 _USUAL_BYTES = 2048  # a whole node, for guessing how much an answer would take
+_POSTINGS_BYTES = 400  # what is kept of a content's postings, before there is anything
+_TERM_BYTES = 250  # a term and its place here
+_SEGMENT_BYTES = 100  # its list of groups in a segment
+_GROUP_BYTES = 100  # a group without its places
 _FEW = 64  # nodes of a small document that may be amended before all are read anew
 _ADMITTED = 16  # where there is no room, one node of so many is kept
 _REPORTED = 1024 * 1024  # bytes; the room that is taken is reported in such steps
@@ -68,6 +76,11 @@ class Kept(Generic[N]):
         self.hot = True
         self.dropped = False
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing left to be given up."""
+        return not self.ordinals
+
     def between(self, first: int, last: int) -> list[N] | None:
         """The nodes from ``first`` to ``last``; None if not all of them are kept."""
         found = self.nodes[first : last + 1]
@@ -79,6 +92,25 @@ class Kept(Generic[N]):
                         return None
                     found[i] = pattern.copy()
         return cast(list[N], found)
+
+
+class KeptPostings:
+    """What searches decoded of one content's postings as they are at one head: by term the groups of each segment
+    (:data:`treestore.search.postings.Group`), and by segment how long its nodes are."""
+
+    __slots__ = ("dropped", "groups", "hot", "lengths", "size")
+
+    def __init__(self) -> None:
+        self.groups: dict[str, list[list[Group]]] = {}
+        self.lengths: dict[int, array[int]] = {}
+        self.size = _POSTINGS_BYTES
+        self.hot = True
+        self.dropped = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing left to be given up."""
+        return not self.groups and not self.lengths
 
 
 class NodeCache:
@@ -97,7 +129,7 @@ class NodeCache:
         self._reported = 0
         self._refused = 0
         self._lock = threading.Lock()
-        self._queue: dict[Kept[Any], None] = {}  # in the order in which they give up nodes
+        self._queue: dict[Kept[Any] | KeptPostings, None] = {}  # in the order in which they give up nodes
 
     @property
     def most_at_once(self) -> int:
@@ -115,10 +147,8 @@ class NodeCache:
     def keep(self, kept: Kept[N], node: N) -> None:
         """Keep a node from now on."""
         ordinal, size = node.ordinal, _size(node)
-        if self.used + size > self.budget:
-            self._refused += 1
-            if self._refused % _ADMITTED:
-                return
+        if not self._admits(size):
+            return
         pattern = None if node.metadata is None and node.extra is None else Pattern(node)
         with self._lock:
             if kept.dropped or kept.nodes[ordinal] is not None or ordinal in kept.patterns or ordinal in kept.amended:
@@ -132,6 +162,38 @@ class NodeCache:
             kept.size += size
             self._take(size)
 
+    def _admits(self, size: int) -> bool:
+        """Whether something is kept that takes so many bytes."""
+        if self.used + size > self.budget:
+            self._refused += 1
+            return self._refused % _ADMITTED == 0
+        return True
+
+    def begin_postings(self) -> KeptPostings:
+        """A place for what searches decode of a content."""
+        kept = KeptPostings()
+        with self._lock:
+            self._queue[kept] = None
+            self._take(kept.size)
+        return kept
+
+    def keep_groups(self, kept: KeptPostings, term: str, groups: list[list[Group]]) -> None:
+        """Keep the groups of a term from now on, segment by segment."""
+        sizes = [_GROUP_BYTES + getsizeof(places) for of_segment in groups for _, _, places in of_segment]
+        self._keep(kept, kept.groups, term, groups, _TERM_BYTES + _SEGMENT_BYTES * len(groups) + sum(sizes))
+
+    def keep_lengths(self, kept: KeptPostings, segment: int, lengths: array[int]) -> None:
+        """Keep from now on how long the nodes of a segment are."""
+        self._keep(kept, kept.lengths, segment, lengths, getsizeof(lengths))
+
+    def _keep(self, kept: KeptPostings, known: dict[K, V], key: K, value: V, size: int) -> None:
+        if self._admits(size):
+            with self._lock:
+                if not kept.dropped and key not in known:
+                    known[key] = value
+                    kept.size += size
+                    self._take(size)
+
     def amend(self, kept: Kept[Any], ordinals: Collection[int]) -> bool:
         """Some nodes are others from now on. Readers of an earlier moment may still use what is kept, so these are not kept
         there again. False, and nothing is kept any more, where they have become too many."""
@@ -144,7 +206,7 @@ class NodeCache:
             self.drop(kept)
         return not kept.dropped
 
-    def drop(self, kept: Kept[N]) -> None:
+    def drop(self, kept: Kept[Any] | KeptPostings) -> None:
         """Nobody will ask for these any more."""
         with self._lock:
             if not kept.dropped:
@@ -161,17 +223,23 @@ class NodeCache:
             if kept.hot or not self._sweep(kept):
                 kept.hot = False
                 del self._queue[kept]
-                if kept.ordinals:
-                    self._queue[kept] = None
-                else:
+                if kept.empty:
                     kept.dropped = True
                     self.used -= kept.size
+                else:
+                    self._queue[kept] = None
         if abs(self.used - self._reported) > _REPORTED:
             self._reported = self.used
             self._report(self.used)
 
-    def _sweep(self, kept: Kept[Any]) -> bool:
-        """Give up nodes from the hand on until the budget suffices; whether it does."""
+    def _sweep(self, kept: Kept[Any] | KeptPostings) -> bool:
+        """Give up nodes from the hand on until the budget suffices, or all of some postings; whether it does."""
+        if isinstance(kept, KeptPostings):
+            kept.groups.clear()
+            kept.lengths.clear()
+            self.used -= kept.size - _POSTINGS_BYTES
+            kept.size = _POSTINGS_BYTES
+            return self.used <= self.budget
         for ordinal in range(kept.hand, len(kept.nodes)):
             self._give_up(kept, ordinal)
             if self.used <= self.budget:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.recovery import TreeChange
-from treestore.backends.btree.kept import Kept, NodeCache
+from treestore.backends.btree.kept import Kept, KeptPostings, NodeCache
 from treestore.backends.btree.keyspace import HEADS, LAYOUTS, NODES, VERSIONS, Head, Layout, decode, number_key, row_prefix
 from treestore.errors import Corrupted
 from treestore.operations import InEffect, VersionRef
@@ -29,9 +29,9 @@ _KEPT_STEPS = 1024  # groups of which it is known what they amended; beyond it t
 
 
 class Content:
-    """One version and the place of its nodes. Those that are read are kept in ``cache``."""
+    """One version and the place of its nodes. Those that are read are kept in ``cache``, and so is what searches decode."""
 
-    __slots__ = ("_kept", "cache", "layout", "prefix", "raw", "texts_key", "version")
+    __slots__ = ("_kept", "_postings", "cache", "layout", "prefix", "raw", "texts_key", "version")
 
     def __init__(self, version: Version, raw: bytes, layout: Layout | None, texts_key: int, cache: NodeCache) -> None:
         self.version = version
@@ -41,6 +41,7 @@ class Content:
         self.prefix = row_prefix(version.policy_id, version.version_id)
         self.cache = cache
         self._kept: dict[type[Outline], Kept[Any]] = {}
+        self._postings: KeptPostings | None = None
 
     @property
     def place(self) -> Layout:
@@ -57,16 +58,33 @@ class Content:
         kept.hot = True
         return kept
 
+    def postings(self) -> KeptPostings:
+        """What is kept of the postings, which an amendment changes: it is of the content as it is at this head."""
+        kept = self._postings
+        if kept is None or kept.dropped:
+            kept = self._postings = self.cache.begin_postings()
+        kept.hot = True
+        return kept
+
     def take_over(self, old: Content, amended: Collection[int]) -> None:
         """Go on with what is kept of the same content as it was before some of its nodes were amended."""
         for weight, kept in old._kept.copy().items():
             if self.cache.amend(kept, amended):
                 self._kept[weight] = kept
+        if amended:
+            old._let_postings_go()
+        else:
+            self._postings = old._postings
 
     def let_go(self) -> None:
         """It is not asked any more. Whoever is still reading it goes on."""
         for kept in self._kept.copy().values():
             self.cache.drop(kept)
+        self._let_postings_go()
+
+    def _let_postings_go(self) -> None:
+        if self._postings is not None:
+            self.cache.drop(self._postings)
 
 
 class Policy:
