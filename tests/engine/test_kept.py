@@ -22,7 +22,7 @@ from tests.contract.samples import bushy
 from treestore import Node, NotFound, Settings, SyncTreeStore
 from treestore.backends.btree.backend import BtreeBackend
 from treestore.backends.btree.engine.recovery import TreeChange
-from treestore.backends.btree.kept import Kept, KeptPostings, NodeCache
+from treestore.backends.btree.kept import Kept, KeptFindings, NodeCache
 from treestore.backends.btree.keyspace import NODES, TEXTS, encode, two_numbers
 from treestore.backends.btree.policies import Policies
 from treestore.trees.derive import derive_now
@@ -44,7 +44,7 @@ class Machine(RuleBasedStateMachine):
         self.reported = 0
         self.cache = NodeCache(BUDGET, self.report)
         self.live: list[Kept[Node]] = []
-        self.searched: list[KeptPostings] = []
+        self.searched: list[KeptFindings] = []
 
     def report(self, used: int) -> None:
         self.reported = used
@@ -72,7 +72,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def search(self) -> None:
-        self.searched.append(self.cache.begin_postings())
+        self.searched.append(self.cache.begin_findings())
 
     @rule(at=st.integers(0, 3), term=st.integers(0, 9), ask=st.booleans())
     def decode(self, at: int, term: int, ask: bool) -> None:
@@ -80,6 +80,7 @@ class Machine(RuleBasedStateMachine):
             self.searched[at].hot |= ask
             self.cache.keep_groups(self.searched[at], str(term), [[(1, 1, array("H", range(100 * term)))]])
             self.cache.keep_lengths(self.searched[at], term, array("H", range(1000)))
+            self.cache.keep_pages(self.searched[at], (term, term), range(term))
 
     @rule(at=st.integers(0, 3))
     def forget(self, at: int) -> None:
@@ -89,11 +90,12 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def right(self) -> None:
         used = 0
-        for postings in self.searched:
-            assert all(len(groups[0][0][2]) == 100 * int(term) for term, groups in postings.groups.items())
-            used += 0 if postings.dropped else postings.size
-            least = 200 * sum(map(int, postings.groups)) + 2000 * len(postings.lengths)
-            assert postings.size >= least if not postings.dropped else postings.empty or postings.size >= least
+        for searched in self.searched:
+            assert all(len(groups[0][0][2]) == 100 * int(term) for term, groups in searched.groups.items())
+            assert all(len(ordinals) == pages[0] for pages, ordinals in searched.on_pages.items())
+            used += 0 if searched.dropped else searched.size
+            of_pages = 200 * len(searched.on_pages)
+            assert searched.size > 200 * sum(map(int, searched.groups)) + 2000 * len(searched.lengths) + of_pages
         for kept in self.live:
             found = {node.ordinal: node for node in kept.nodes if node is not None}
             found |= {ordinal: pattern.copy() for ordinal, pattern in kept.patterns.items()}
@@ -190,11 +192,16 @@ def test_what_searches_decoded_is_kept_until_the_version_is_amended(roomy: SyncT
 
     first = sought("1"), sought("2")
     assert first == (["00000", "00001", "00002"],) * 2
+    on_page = documents.get_nodes_by_page("p", 2, version_id="1")
+    assert documents.get_nodes_by_page("p", 2, version_id="1") == on_page
     assert cache.used > 0
     with roomy.snapshot() as before:
         documents.update_node("p", "00001", version_id="1", text="amended")
         assert (sought("1"), sought("2")) == (["00000", "00002"], first[1])
         assert found("amended", "1") == ["00001"]
+        ids = [node.node_id for node in on_page]
+        assert "00001" in ids
+        assert [node.node_id for node in documents.get_nodes_by_page("p", 2, version_id="1")] == ids
         assert found("sought", "1", before.documents) == first[0]
         assert found("amended", "1", before.documents) == []
         assert (sought("1"), sought("2")) == (["00000", "00002"], first[1])

@@ -1,7 +1,8 @@
 """Nodes that were read of late, kept as records: what is asked for again is neither looked up nor decoded again.
 
 Records are frozen, so callers may share them; of a node with JSON values, which a caller could change, each gets a copy. What
-is kept belongs to one content and is the same at all moments whose readers use it; :mod:`.policies` sees to that.
+was decoded to find nodes, by what they say or by their pages, is kept with them. What is kept belongs to one content and is
+the same at all moments whose readers use it; :mod:`.policies` sees to that.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import copy
 import threading
 from array import array
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from sys import getsizeof
 from typing import Any, Generic, TypeVar, cast
 
@@ -24,10 +25,12 @@ V = TypeVar("V")
 
 _NODE_BYTES = 900  # a node in memory, and its place here, beside its title, summaries and text
 _USUAL_BYTES = 2048  # a whole node, for guessing how much an answer would take
-_POSTINGS_BYTES = 400  # what is kept of a content's postings, before there is anything
+_FINDINGS_BYTES = 500  # what is kept of searches in a content, before there is anything
 _TERM_BYTES = 250  # a term and its place here
 _SEGMENT_BYTES = 100  # its list of groups in a segment
 _GROUP_BYTES = 100  # a group without its places
+_PAGES_BYTES = 250  # first and last page and their place here
+_INTEGER_BYTES = 32
 _FEW = 64  # nodes of a small document that may be amended before all are read anew
 _ADMITTED = 16  # where there is no room, one node of so many is kept
 _REPORTED = 1024 * 1024  # bytes; the room that is taken is reported in such steps
@@ -94,23 +97,25 @@ class Kept(Generic[N]):
         return cast(list[N], found)
 
 
-class KeptPostings:
-    """What searches decoded of one content's postings as they are at one head: by term the groups of each segment
-    (:data:`treestore.search.postings.Group`), and by segment how long its nodes are."""
+class KeptFindings:
+    """What was decoded to find nodes of one content as it is at one head. Of its postings: by term the groups of each segment
+    (:data:`treestore.search.postings.Group`), and by segment how long its nodes are. By first and last page: the ordinals of
+    the nodes that lie there."""
 
-    __slots__ = ("dropped", "groups", "hot", "lengths", "size")
+    __slots__ = ("dropped", "groups", "hot", "lengths", "on_pages", "size")
 
     def __init__(self) -> None:
         self.groups: dict[str, list[list[Group]]] = {}
         self.lengths: dict[int, array[int]] = {}
-        self.size = _POSTINGS_BYTES
+        self.on_pages: dict[tuple[int, int], Sequence[int]] = {}
+        self.size = _FINDINGS_BYTES
         self.hot = True
         self.dropped = False
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing left to be given up."""
-        return not self.groups and not self.lengths
+        return not (self.groups or self.lengths or self.on_pages)
 
 
 class NodeCache:
@@ -129,7 +134,7 @@ class NodeCache:
         self._reported = 0
         self._refused = 0
         self._lock = threading.Lock()
-        self._queue: dict[Kept[Any] | KeptPostings, None] = {}  # in the order in which they give up nodes
+        self._queue: dict[Kept[Any] | KeptFindings, None] = {}  # in the order in which they give up nodes
 
     @property
     def most_at_once(self) -> int:
@@ -169,25 +174,29 @@ class NodeCache:
             return self._refused % _ADMITTED == 0
         return True
 
-    def begin_postings(self) -> KeptPostings:
-        """A place for what searches decode of a content."""
-        kept = KeptPostings()
+    def begin_findings(self) -> KeptFindings:
+        """A place for what is decoded to find nodes of a content."""
+        kept = KeptFindings()
         with self._lock:
             self._queue[kept] = None
             self._take(kept.size)
         return kept
 
-    def keep_groups(self, kept: KeptPostings, term: str, groups: list[list[Group]]) -> None:
+    def keep_groups(self, kept: KeptFindings, term: str, groups: list[list[Group]]) -> None:
         """Keep the groups of a term from now on, segment by segment."""
         sizes = [_GROUP_BYTES + getsizeof(places) for of_segment in groups for _, _, places in of_segment]
         self._keep(kept, kept.groups, term, groups, _TERM_BYTES + _SEGMENT_BYTES * len(groups) + sum(sizes))
 
-    def keep_lengths(self, kept: KeptPostings, segment: int, lengths: array[int]) -> None:
+    def keep_lengths(self, kept: KeptFindings, segment: int, lengths: array[int]) -> None:
         """Keep from now on how long the nodes of a segment are."""
         self._keep(kept, kept.lengths, segment, lengths, getsizeof(lengths))
 
-    def _keep(self, kept: KeptPostings, known: dict[K, V], key: K, value: V, size: int) -> None:
-        if self._admits(size):
+    def keep_pages(self, kept: KeptFindings, pages: tuple[int, int], ordinals: Sequence[int]) -> None:
+        """Keep from now on which nodes lie on some pages."""
+        self._keep(kept, kept.on_pages, pages, ordinals, _PAGES_BYTES + getsizeof(ordinals) + _INTEGER_BYTES * len(ordinals))
+
+    def _keep(self, kept: KeptFindings, known: dict[K, V], key: K, value: V, size: int) -> None:
+        if size <= self.budget // 4 and self._admits(size):
             with self._lock:
                 if not kept.dropped and key not in known:
                     known[key] = value
@@ -206,7 +215,7 @@ class NodeCache:
             self.drop(kept)
         return not kept.dropped
 
-    def drop(self, kept: Kept[Any] | KeptPostings) -> None:
+    def drop(self, kept: Kept[Any] | KeptFindings) -> None:
         """Nobody will ask for these any more."""
         with self._lock:
             if not kept.dropped:
@@ -232,13 +241,14 @@ class NodeCache:
             self._reported = self.used
             self._report(self.used)
 
-    def _sweep(self, kept: Kept[Any] | KeptPostings) -> bool:
-        """Give up nodes from the hand on until the budget suffices, or all of some postings; whether it does."""
-        if isinstance(kept, KeptPostings):
+    def _sweep(self, kept: Kept[Any] | KeptFindings) -> bool:
+        """Give up nodes from the hand on until the budget suffices, or all that was decoded for searches; whether it does."""
+        if isinstance(kept, KeptFindings):
             kept.groups.clear()
             kept.lengths.clear()
-            self.used -= kept.size - _POSTINGS_BYTES
-            kept.size = _POSTINGS_BYTES
+            kept.on_pages.clear()
+            self.used -= kept.size - _FINDINGS_BYTES
+            kept.size = _FINDINGS_BYTES
             return self.used <= self.budget
         for ordinal in range(kept.hand, len(kept.nodes)):
             self._give_up(kept, ordinal)

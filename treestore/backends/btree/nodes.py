@@ -147,8 +147,12 @@ def ordinals_of(state: State, content: Content, node_ids: Sequence[str]) -> list
     return [int.from_bytes(raw, "big") for raw in found if raw is not None]
 
 
-def ordinals_on(state: State, content: Content, first: int, last: int) -> list[int]:
+def ordinals_on(state: State, content: Content, first: int, last: int) -> Sequence[int]:
     """The ordinals, ascending, of the nodes whose page range meets the pages ``first`` to ``last``."""
+    kept = content.findings()
+    known = kept.on_pages.get((first, last))
+    if known is not None:
+        return known
     number = content.place.content
     rows = state.cursor(INTERVALS)
 
@@ -158,7 +162,9 @@ def ordinals_on(state: State, content: Content, first: int, last: int) -> list[i
             raise Corrupted(f"content {number} has no row {index} of page intervals at depth {depth}")
         return row
 
-    return intervals.search(read, first, last)
+    found = intervals.search(read, first, last)
+    content.cache.keep_pages(kept, (first, last), found)
+    return found
 
 
 def run(state: State, content: Content, weight: type[N], first: int, last: int) -> list[N]:

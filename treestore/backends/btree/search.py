@@ -91,7 +91,7 @@ class _Searched:
         self.segments = segment_count(content.place.nodes)
         self._state = state
         self._content = content
-        self._kept = content.postings()
+        self._kept = content.findings()
 
     @cached_property
     def nodes(self) -> Nodes[Node]:
