@@ -60,6 +60,11 @@ class Machine(RuleBasedStateMachine):
             for ordinal in ordinals:
                 self.cache.keep(self.live[at], SAMPLES[ordinal])
 
+    @rule(at=st.integers(0, 5), first=st.integers(0, COUNT - 1), count=st.integers(0, COUNT))
+    def keep_all(self, at: int, first: int, count: int) -> None:
+        if at < len(self.live):
+            self.cache.keep_all(self.live[at], SAMPLES[first : first + count])
+
     @rule(at=st.integers(0, 5), ordinals=st.sets(st.integers(0, COUNT - 1), max_size=5))
     def amend(self, at: int, ordinals: set[int]) -> None:
         if at < len(self.live):
@@ -176,6 +181,26 @@ def test_what_is_kept_outlives_amendments_of_others_and_other_versions(roomy: Sy
     assert documents.get_node("p", "00299", version_id="1").title == "another"
     assert documents.get_node("p", "00298", version_id="1").title == "title of 00298"
     assert kept * 0.95 < cache.used < kept, "the amended one is gone, with those above it"
+
+
+@pytest.mark.parametrize(
+    ("count", "others", "kept"), [(60, 0, True), (200, 0, True), (200, 20, True), (200, 200, False), (400, 0, False)]
+)
+def test_a_large_answer_is_kept_where_it_leaves_room_for_others(
+    store: SyncTreeStore, count: int, others: int, kept: bool
+) -> None:
+    documents, cache = store.documents, backend_of(store)._reads.cache
+    documents.store_document("others", "1", bushy(max(others, 1)), searchable=False)
+    documents.store_document("p", "1", bushy(count), searchable=False)
+    for _ in range(2):
+        documents.get_subtree("others")
+    whole = [documents.get_subtree("p") for _ in range(2)]
+    before = cache.used
+    assert [documents.get_subtree("p") for _ in range(2)] == whole
+    assert cache.used == before <= cache.budget * 3 // 4, "it was kept at the second reading, or is not at any"
+    content = backend_of(store)._reads.policies.find(backend_of(store)._engine.state, "p", "1")
+    assert (len(content.kept(Node).ordinals) == count) is kept
+    assert kept or not content.kept(Node).ordinals
 
 
 def test_what_searches_decoded_is_kept_until_the_version_is_amended(roomy: SyncTreeStore) -> None:

@@ -33,7 +33,8 @@ N = TypeVar("N", Outline, Node)
 
 
 class Nodes(Generic[N]):
-    """Reads nodes of one version, whole or as outlines. What is read again is kept (:mod:`.kept`), but not a large answer."""
+    """Reads nodes of one version, whole or as outlines. What is read again is kept (:mod:`.kept`), but not a large answer
+    where there is little room."""
 
     __slots__ = ("_content", "_kept", "_known", "_number", "_room", "_rows", "_state", "_texts", "_weight")
 
@@ -118,13 +119,12 @@ class Nodes(Generic[N]):
         if found is not None:
             return found
         made = run(self._state, self._content, self._weight, first, last)
-        if len(made) <= self._room:
+        if len(made) <= self._room or self._content.cache.has_spare(len(made)):
             seen = self._kept.seen
             if all(seen[first : last + 1]):
                 if [node.ordinal for node in made] != list(range(first, last + 1)):
                     raise Corrupted(f"rows of content {self._number} say that they are at other ordinals")
-                for node in made:
-                    self._content.cache.keep(self._kept, node)
+                self._content.cache.keep_all(self._kept, made)
             seen[first : last + 1] = b"\1" * len(made)
         return made
 
