@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, repeat
 from typing import Any, Generic, TypeVar
 
 from treestore.backends.btree.engine.cursor import Cursor
@@ -175,7 +175,8 @@ def run(state: State, content: Content, weight: type[N], first: int, last: int) 
     texts = texts_of(state, content, first, last)
     for _, rows in state.pieces(NODES, two_numbers(number, first), two_numbers(number, last + 1)):
         if weight is Node:
-            found += decode_nodes(content.prefix, zip(rows, texts, strict=False))  # no text is taken after the last row
+            its_texts = list(islice(texts, len(rows)))
+            found += decode_nodes(content.prefix, rows[: len(its_texts)], its_texts)
         else:
             found += decode_outlines(content.prefix, rows)
     if len(found) != last - first + 1:
@@ -185,6 +186,10 @@ def run(state: State, content: Content, weight: type[N], first: int, last: int) 
 
 def texts_of(state: State, content: Content, first: int, last: int) -> Iterator[bytes]:
     """The texts with indexes ``first``…``last`` in MessagePack; NO_TEXT where the number has none."""
+    return chain.from_iterable(_runs_of_texts(state, content, first, last))
+
+
+def _runs_of_texts(state: State, content: Content, first: int, last: int) -> Iterator[Iterable[bytes]]:
     policy = content.texts_key
     for run in content.place.texts:
         start, end = max(first, run.first), min(last + 1, run.first + run.length)
@@ -194,12 +199,12 @@ def texts_of(state: State, content: Content, first: int, last: int) -> Iterator[
         stop = number + end - start
         for keys, values in state.pieces(TEXTS, two_numbers(policy, number), two_numbers(policy, stop)):
             if keys and int.from_bytes(keys[-1][4:], "big") == number + len(keys) - 1:  # all follow each other
-                yield from values
+                yield values
                 number += len(keys)
                 continue
             for key, text in zip(keys, values, strict=True):
                 at = int.from_bytes(key[4:], "big")
-                yield from repeat(NO_TEXT, at - number)
-                yield text
+                yield repeat(NO_TEXT, at - number)
+                yield (text,)
                 number = at + 1
-        yield from repeat(NO_TEXT, stop - number)
+        yield repeat(NO_TEXT, stop - number)
