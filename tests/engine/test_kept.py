@@ -86,6 +86,7 @@ class Machine(RuleBasedStateMachine):
             self.cache.keep_groups(self.searched[at], str(term), [[(1, 1, array("H", range(100 * term)))]])
             self.cache.keep_lengths(self.searched[at], term, array("H", range(1000)))
             self.cache.keep_pages(self.searched[at], (term, term), range(term))
+            self.cache.keep_amended(self.searched[at], SAMPLES[term])
 
     @rule(at=st.integers(0, 3))
     def forget(self, at: int) -> None:
@@ -97,10 +98,12 @@ class Machine(RuleBasedStateMachine):
         used = 0
         for searched in self.searched:
             assert all(len(groups[0][0][2]) == 100 * int(term) for term, groups in searched.groups.items())
+            kinds = {key for key in searched.amended if searched.node(*key) == SAMPLES[key[1]]}
+            assert kinds == searched.amended.keys()
             assert all(len(ordinals) == pages[0] for pages, ordinals in searched.on_pages.items())
             used += 0 if searched.dropped else searched.size
-            of_pages = 200 * len(searched.on_pages)
-            assert searched.size > 200 * sum(map(int, searched.groups)) + 2000 * len(searched.lengths) + of_pages
+            least = 200 * len(searched.on_pages) + 1000 * len(searched.amended)
+            assert searched.size > 200 * sum(map(int, searched.groups)) + 2000 * len(searched.lengths) + least
         for kept in self.live:
             found = {node.ordinal: node for node in kept.nodes if node is not None}
             found |= {ordinal: pattern.copy() for ordinal, pattern in kept.patterns.items()}
@@ -181,6 +184,31 @@ def test_what_is_kept_outlives_amendments_of_others_and_other_versions(roomy: Sy
     assert documents.get_node("p", "00299", version_id="1").title == "another"
     assert documents.get_node("p", "00298", version_id="1").title == "title of 00298"
     assert kept * 0.95 < cache.used < kept, "the amended one is gone, with those above it"
+
+
+def test_nodes_that_were_amended_are_kept_again_each_at_its_moment(roomy: SyncTreeStore) -> None:
+    documents = roomy.documents
+    nodes = [{**one, "metadata": {"a": 1} if one["node_id"] == "00020" else None} for one in bushy(300)]
+    documents.store_document("p", "1", nodes)
+
+    def read() -> list[list[Node]]:
+        return [documents.get_subtree("p") for _ in range(3)]
+
+    for title in ("another", "one more"):
+        with roomy.snapshot() as before:
+            then = read()[-1]
+            documents.update_node("p", "00020", title=title)
+            for _ in range(2):
+                assert before.documents.get_subtree("p") == then
+                *_, second, third = read()
+                assert [node.title for node in third if node.node_id == "00020"] == [title]
+                assert second == third != then
+    alike = [node.node_id for node, again in zip(second, third, strict=True) if node is not again]
+    assert alike == ["00020"], "the one with JSON, which each caller gets a copy of; those above it are shared again"
+    documents.update_node("p", "00020", title="the last one")
+    other = [node.node_id for node, again in zip(third, read()[-1], strict=True) if node is not again]
+    assert other == ["00000", "00002", "00020"], "it and those above it"
+    assert documents.get_ancestor_path("p", "00020")[0] is documents.get_node("p", "00000")
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,8 @@ class Pattern(Generic[N]):
 class Kept(Generic[N]):
     """Nodes of one content and weight: by ordinal those to be shared in ``nodes`` (else None) and the others in ``patterns``;
     ``ordinals`` by node id. ``seen`` marks those that were read before: what is read only once is not worth its keep.
-    ``amended`` are those that are not the same at all moments whose readers use this. ``hot``: some were asked for since the
-    cache last looked."""
+    ``amended`` are those that are not the same at all moments whose readers use this; :class:`KeptFindings` has them. ``hot``:
+    some were asked for since the cache last looked."""
 
     __slots__ = ("amended", "dropped", "hand", "hot", "nodes", "ordinals", "patterns", "seen", "size")
 
@@ -79,27 +79,30 @@ class Kept(Generic[N]):
         """Whether there is nothing left to be given up."""
         return not self.ordinals
 
-    def between(self, first: int, last: int) -> list[N] | None:
-        """The nodes from ``first`` to ``last``; None if not all of them are kept."""
+    def between(self, first: int, last: int, amended: Callable[[int], N | None]) -> list[N] | None:
+        """The nodes from ``first`` to ``last``; None if not all of them are kept. ``amended`` gives those that are kept apart,
+        or None."""
         found = self.nodes[first : last + 1]
         if not all(found):
             for i, node in enumerate(found):
                 if node is None:
                     pattern = self.patterns.get(first + i)
-                    if pattern is None:
+                    found[i] = amended(first + i) if pattern is None else pattern.copy()
+                    if found[i] is None:
                         return None
-                    found[i] = pattern.copy()
         return cast(list[N], found)
 
 
 class KeptFindings:
-    """What was decoded to find nodes of one content as it is at one head. Of its postings: by term the groups of each segment
+    """What was decoded of one content as it is at one head. ``amended`` are nodes that :class:`Kept` must not have, by weight
+    and ordinal; the others are to find nodes by. Of its postings: by term the groups of each segment
     (:data:`treestore.search.postings.Group`), and by segment how long its nodes are. By first and last page: the ordinals of
     the nodes that lie there."""
 
-    __slots__ = ("dropped", "groups", "hot", "lengths", "on_pages", "size")
+    __slots__ = ("amended", "dropped", "groups", "hot", "lengths", "on_pages", "size")
 
     def __init__(self) -> None:
+        self.amended: dict[tuple[type[Outline], int], Outline | Pattern[Any]] = {}
         self.groups: dict[str, list[list[Group]]] = {}
         self.lengths: dict[int, array[int]] = {}
         self.on_pages: dict[tuple[int, int], Sequence[int]] = {}
@@ -110,7 +113,13 @@ class KeptFindings:
     @property
     def empty(self) -> bool:
         """Whether there is nothing left to be given up."""
-        return not (self.groups or self.lengths or self.on_pages)
+        return not (self.amended or self.groups or self.lengths or self.on_pages)
+
+
+    def node(self, weight: type[N], ordinal: int) -> N | None:
+        """One of the nodes that are amended, if it is kept."""
+        found = self.amended.get((weight, ordinal))
+        return cast(N | None, found.copy() if isinstance(found, Pattern) else found)
 
 
 class NodeCache:
@@ -182,6 +191,12 @@ class NodeCache:
             self._take(kept.size)
         return kept
 
+    def keep_amended(self, kept: KeptFindings, node: Outline) -> None:
+        """Keep a node from now on that was amended."""
+        value = node if node.metadata is None and node.extra is None else Pattern(node)
+        size = _size(node) + (len(value.json) if isinstance(value, Pattern) else 0)
+        self._keep(kept, kept.amended, (type(node), node.ordinal), value, size)
+
     def keep_groups(self, kept: KeptFindings, term: str, groups: list[list[Group]]) -> None:
         """Keep the groups of a term from now on, segment by segment."""
         sizes = [_GROUP_BYTES + getsizeof(places) for of_segment in groups for _, _, places in of_segment]
@@ -244,6 +259,7 @@ class NodeCache:
     def _sweep(self, kept: Kept[Any] | KeptFindings) -> bool:
         """Give up nodes from the hand on until the budget suffices, or all that was decoded for searches; whether it does."""
         if isinstance(kept, KeptFindings):
+            kept.amended.clear()
             kept.groups.clear()
             kept.lengths.clear()
             kept.on_pages.clear()

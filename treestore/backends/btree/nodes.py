@@ -73,13 +73,30 @@ class Nodes(Generic[N]):
             pattern = kept.patterns.get(ordinal)
             if pattern is not None:
                 return pattern.copy()
+        found = self._amended(ordinal)
+        if found is not None:
+            return found
         node = self._read(ordinal)
         if not kept.seen[ordinal]:
             kept.seen[ordinal] = 1
         elif self._room:
             self._room -= 1
-            self._content.cache.keep(kept, node)
+            if ordinal in kept.amended:
+                self._content.cache.keep_amended(self._content.findings(), node)
+            else:
+                self._content.cache.keep(kept, node)
         return node
+
+    def _amended(self, ordinal: int) -> N | None:
+        """A node that is not the same at all moments, and is kept of this one."""
+        return self._content.findings().node(self._weight, ordinal) if ordinal in self._kept.amended else None
+
+    def _keep_all(self, nodes: Sequence[N]) -> None:
+        cache, amended = self._content.cache, self._kept.amended
+        cache.keep_all(self._kept, nodes)
+        for node in nodes if amended else ():
+            if node.ordinal in amended:
+                cache.keep_amended(self._content.findings(), node)
 
     def _read(self, ordinal: int) -> N:
         """A node made of its row."""
@@ -115,7 +132,7 @@ class Nodes(Generic[N]):
     def between(self, first: int, last: int) -> list[N]:
         """The nodes from ``first`` to ``last``, all of them."""
         self._check_end(last)
-        found = self._kept.between(first, last)
+        found = self._kept.between(first, last, self._amended)
         if found is not None:
             return found
         made = run(self._state, self._content, self._weight, first, last)
@@ -124,7 +141,7 @@ class Nodes(Generic[N]):
             if all(seen[first : last + 1]):
                 if [node.ordinal for node in made] != list(range(first, last + 1)):
                     raise Corrupted(f"rows of content {self._number} say that they are at other ordinals")
-                self._content.cache.keep_all(self._kept, made)
+                self._keep_all(made)
             seen[first : last + 1] = b"\1" * len(made)
         return made
 
