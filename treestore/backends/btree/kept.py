@@ -123,7 +123,8 @@ class KeptFindings:
 
 
 class NodeCache:
-    """All that is kept. It takes ``budget`` bytes at most, by an estimate; ``report`` is told how many it takes.
+    """All that is kept. It takes ``budget`` bytes at most, by an estimate; ``report`` is told how many it takes. Of one answer
+    ``most_at_once`` nodes are kept, so that a large one does not drive out all others.
 
     Once it is full, few of the nodes that are read are let in, in the place of others. If all were, then questions that come
     again in turn, about a little more than there is room for, would find nothing kept at all.
@@ -133,17 +134,13 @@ class NodeCache:
 
     def __init__(self, budget: int, report: Callable[[int], None] = lambda _: None) -> None:
         self.budget = budget
+        self.most_at_once = budget // 4 // _USUAL_BYTES
         self.used = 0
         self._report = report
         self._reported = 0
         self._refused = 0
         self._lock = threading.Lock()
         self._queue: dict[Kept[Any] | KeptFindings, None] = {}  # in the order in which they give up nodes
-
-    @property
-    def most_at_once(self) -> int:
-        """So many nodes of one answer are kept, so that a large one does not drive out all others."""
-        return self.budget // 4 // _USUAL_BYTES
 
     def has_spare(self, count: int) -> bool:
         """Whether so many nodes more leave room enough for others: then a larger answer is kept, too."""
