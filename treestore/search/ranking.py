@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from heapq import heappush, heapreplace
@@ -64,10 +63,13 @@ class Part:
     def __init__(self, groups: list[list[Group]], lengths: Callable[[], array[int]]) -> None:
         self.groups = groups
         self._read = lengths
+        self._lengths: array[int] | None = None
 
-    @cached_property
+    @property
     def lengths(self) -> array[int]:
-        return self._read()
+        if self._lengths is None:
+            self._lengths = self._read()
+        return self._lengths
 
 
 class Found(NamedTuple):
@@ -141,9 +143,8 @@ def _best_of_all(corpus: Corpus, parts: Sequence[Part], weights: Sequence[float]
 def _scores(part: Part, norm: tuple[float, float], weights: Sequence[float]) -> dict[int, float]:
     """The scores of all nodes of a part that have a term, by place."""
     x, y = norm
-    scores: defaultdict[int, float] = defaultdict(float)
     if not any(part.groups):
-        return scores
+        return {}
     lengths = part.lengths
     if sum([len(places) for groups in part.groups for _, _, places in groups]) > len(lengths):
         norms, of_all = [x + y * length for length in lengths], [0.0] * len(lengths)
@@ -153,11 +154,13 @@ def _scores(part: Part, norm: tuple[float, float], weights: Sequence[float]) -> 
                 for place in places:
                     of_all[place] += most / (frequency + norms[place])
         return {place: score for place, score in enumerate(of_all) if score}
+    scores: dict[int, float] = {}
+    score_of = scores.get
     for weight, groups in zip(weights, part.groups, strict=True):
         for _, frequency, places in groups:
             most = weight * frequency
             for place in places:
-                scores[place] += most / (frequency + (x + y * lengths[place]))
+                scores[place] = score_of(place, 0.0) + most / (frequency + (x + y * lengths[place]))
     return scores
 
 
