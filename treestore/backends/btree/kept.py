@@ -115,7 +115,6 @@ class KeptFindings:
         """Whether there is nothing left to be given up."""
         return not (self.amended or self.groups or self.lengths or self.on_pages)
 
-
     def node(self, weight: type[N], ordinal: int) -> N | None:
         """One of the nodes that are amended, if it is kept."""
         found = self.amended.get((weight, ordinal))
@@ -217,7 +216,7 @@ class NodeCache:
 
     def amend(self, kept: Kept[Any], ordinals: Collection[int]) -> bool:
         """Some nodes are others from now on. Readers of an earlier moment may still use what is kept, so these are not kept
-        there again. False, and nothing is kept any more, where they have become too many."""
+        there again, but apart (:meth:`keep_amended`). False, and nothing is kept any more, where they have become too many."""
         with self._lock:
             kept.amended.update(ordinals)
             for ordinal in ordinals:
