@@ -73,9 +73,10 @@ class Nodes(Generic[N]):
             pattern = kept.patterns.get(ordinal)
             if pattern is not None:
                 return pattern.copy()
-        found = self._amended(ordinal)
-        if found is not None:
-            return found
+        if ordinal in kept.amended:
+            found = self._amended(ordinal)
+            if found is not None:
+                return found
         node = self._read(ordinal)
         if not kept.seen[ordinal]:
             kept.seen[ordinal] = 1
