@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -21,7 +22,7 @@ from tests.contract.samples import bushy
 from treestore import Node, NotFound, Settings, SyncTreeStore
 from treestore.backends.btree.backend import BtreeBackend
 from treestore.backends.btree.engine.recovery import TreeChange
-from treestore.backends.btree.kept import Kept, NodeCache
+from treestore.backends.btree.kept import Kept, KeptFindings, NodeCache
 from treestore.backends.btree.keyspace import NODES, TEXTS, encode, two_numbers
 from treestore.backends.btree.policies import Policies
 from treestore.trees.derive import derive_now
@@ -43,6 +44,7 @@ class Machine(RuleBasedStateMachine):
         self.reported = 0
         self.cache = NodeCache(BUDGET, self.report)
         self.live: list[Kept[Node]] = []
+        self.searched: list[KeptFindings] = []
 
     def report(self, used: int) -> None:
         self.reported = used
@@ -58,6 +60,11 @@ class Machine(RuleBasedStateMachine):
             for ordinal in ordinals:
                 self.cache.keep(self.live[at], SAMPLES[ordinal])
 
+    @rule(at=st.integers(0, 5), first=st.integers(0, COUNT - 1), count=st.integers(0, COUNT))
+    def keep_all(self, at: int, first: int, count: int) -> None:
+        if at < len(self.live):
+            self.cache.keep_all(self.live[at], SAMPLES[first : first + count])
+
     @rule(at=st.integers(0, 5), ordinals=st.sets(st.integers(0, COUNT - 1), max_size=5))
     def amend(self, at: int, ordinals: set[int]) -> None:
         if at < len(self.live):
@@ -68,9 +75,35 @@ class Machine(RuleBasedStateMachine):
         if at < len(self.live):
             self.cache.drop(self.live.pop(at))
 
+    @rule()
+    def search(self) -> None:
+        self.searched.append(self.cache.begin_findings())
+
+    @rule(at=st.integers(0, 3), term=st.integers(0, 9), ask=st.booleans())
+    def decode(self, at: int, term: int, ask: bool) -> None:
+        if at < len(self.searched):
+            self.searched[at].hot |= ask
+            self.cache.keep_groups(self.searched[at], str(term), [[(1, 1, array("H", range(100 * term)))]])
+            self.cache.keep_lengths(self.searched[at], term, array("H", range(1000)))
+            self.cache.keep_pages(self.searched[at], (term, term), range(term))
+            self.cache.keep_amended(self.searched[at], SAMPLES[term])
+
+    @rule(at=st.integers(0, 3))
+    def forget(self, at: int) -> None:
+        if at < len(self.searched):
+            self.cache.drop(self.searched.pop(at))
+
     @invariant()
     def right(self) -> None:
         used = 0
+        for searched in self.searched:
+            assert all(len(groups[0][0][2]) == 100 * int(term) for term, groups in searched.groups.items())
+            kinds = {key for key in searched.amended if searched.node(*key) == SAMPLES[key[1]]}
+            assert kinds == searched.amended.keys()
+            assert all(len(ordinals) == pages[0] for pages, ordinals in searched.on_pages.items())
+            used += 0 if searched.dropped else searched.size
+            least = 200 * len(searched.on_pages) + 1000 * len(searched.amended)
+            assert searched.size > 200 * sum(map(int, searched.groups)) + 2000 * len(searched.lengths) + least
         for kept in self.live:
             found = {node.ordinal: node for node in kept.nodes if node is not None}
             found |= {ordinal: pattern.copy() for ordinal, pattern in kept.patterns.items()}
@@ -151,6 +184,84 @@ def test_what_is_kept_outlives_amendments_of_others_and_other_versions(roomy: Sy
     assert documents.get_node("p", "00299", version_id="1").title == "another"
     assert documents.get_node("p", "00298", version_id="1").title == "title of 00298"
     assert kept * 0.95 < cache.used < kept, "the amended one is gone, with those above it"
+
+
+def test_nodes_that_were_amended_are_kept_again_each_at_its_moment(roomy: SyncTreeStore) -> None:
+    documents = roomy.documents
+    nodes = [{**one, "metadata": {"a": 1} if one["node_id"] == "00020" else None} for one in bushy(300)]
+    documents.store_document("p", "1", nodes)
+
+    def read() -> list[list[Node]]:
+        return [documents.get_subtree("p") for _ in range(3)]
+
+    for title in ("another", "one more"):
+        with roomy.snapshot() as before:
+            then = read()[-1]
+            documents.update_node("p", "00020", title=title)
+            for _ in range(2):
+                assert before.documents.get_subtree("p") == then
+                *_, second, third = read()
+                assert [node.title for node in third if node.node_id == "00020"] == [title]
+                assert second == third != then
+    alike = [node.node_id for node, again in zip(second, third, strict=True) if node is not again]
+    assert alike == ["00020"], "the one with JSON, which each caller gets a copy of; those above it are shared again"
+    documents.update_node("p", "00020", title="the last one")
+    other = [node.node_id for node, again in zip(third, read()[-1], strict=True) if node is not again]
+    assert other == ["00000", "00002", "00020"], "it and those above it"
+    assert documents.get_ancestor_path("p", "00020")[0] is documents.get_node("p", "00000")
+
+
+@pytest.mark.parametrize(
+    ("count", "others", "kept"), [(60, 0, True), (200, 0, True), (200, 20, True), (200, 200, False), (400, 0, False)]
+)
+def test_a_large_answer_is_kept_where_it_leaves_room_for_others(
+    store: SyncTreeStore, count: int, others: int, kept: bool
+) -> None:
+    documents, cache = store.documents, backend_of(store)._reads.cache
+    documents.store_document("others", "1", bushy(max(others, 1)), searchable=False)
+    documents.store_document("p", "1", bushy(count), searchable=False)
+    for _ in range(2):
+        documents.get_subtree("others")
+    whole = [documents.get_subtree("p") for _ in range(2)]
+    before = cache.used
+    assert [documents.get_subtree("p") for _ in range(2)] == whole
+    assert cache.used == before <= cache.budget * 3 // 4, "it was kept at the second reading, or is not at any"
+    content = backend_of(store)._reads.policies.find(backend_of(store)._engine.state, "p", "1")
+    assert (len(content.kept(Node).ordinals) == count) is kept
+    assert kept or not content.kept(Node).ordinals
+
+
+def test_what_searches_decoded_is_kept_until_the_version_is_amended(roomy: SyncTreeStore) -> None:
+    documents, cache = roomy.documents, backend_of(roomy)._reads.cache
+    nodes = [{**one, "text": "sought" if one["node_id"] < "00003" else "other"} for one in bushy(300)]
+    documents.store_document("p", "1", nodes)
+    documents.store_document("p", "2", nodes, effective_date=date(2000, 1, 1))
+
+    def found(query: str, version_id: str, documents: Any = documents) -> list[str]:
+        return sorted(hit.node.node_id for hit in documents.search_nodes("p", query, version_id=version_id))
+
+    def sought(version_id: str) -> list[str]:
+        return found("sought", version_id)
+
+    first = sought("1"), sought("2")
+    assert first == (["00000", "00001", "00002"],) * 2
+    on_page = documents.get_nodes_by_page("p", 2, version_id="1")
+    assert documents.get_nodes_by_page("p", 2, version_id="1") == on_page
+    assert cache.used > 0
+    with roomy.snapshot() as before:
+        documents.update_node("p", "00001", version_id="1", text="amended")
+        assert (sought("1"), sought("2")) == (["00000", "00002"], first[1])
+        assert found("amended", "1") == ["00001"]
+        ids = [node.node_id for node in on_page]
+        assert "00001" in ids
+        assert [node.node_id for node in documents.get_nodes_by_page("p", 2, version_id="1")] == ids
+        assert found("sought", "1", before.documents) == first[0]
+        assert found("amended", "1", before.documents) == []
+        assert (sought("1"), sought("2")) == (["00000", "00002"], first[1])
+    documents.delete_document("p")
+    with pytest.raises(NotFound):
+        sought("1")
+    assert cache.used == 0
 
 
 def test_nothing_is_left_of_a_tree_that_was_replaced_deleted_or_amended_all_over(roomy: SyncTreeStore) -> None:

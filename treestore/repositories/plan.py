@@ -109,7 +109,9 @@ class SyncDriver:
             request = plan.send(None)
             while True:
                 try:
-                    if isinstance(request, Turn):
+                    if isinstance(request, Operation):
+                        answer = self.backend.read_one_now(request)
+                    elif isinstance(request, Turn):
                         if give_up_turn is not None:
                             give_up_turn()
                             give_up_turn = None
@@ -142,9 +144,7 @@ class SyncDriver:
             raise
         return give_up
 
-    def _perform(self, request: Operation[Any] | Sequence[Operation[Any]] | WriteGroup | None) -> Any:
-        if isinstance(request, Operation):
-            return self.backend.read_one_now(request)
+    def _perform(self, request: Sequence[Operation[Any]] | WriteGroup | None) -> Any:
         if isinstance(request, WriteGroup):
             write = getattr(self.backend, "write_now", None)
             if write is None:
@@ -168,7 +168,9 @@ class AsyncDriver:
             request = plan.send(None)
             while True:
                 try:
-                    if isinstance(request, Turn):
+                    if isinstance(request, Operation):
+                        answer = await self.backend.read_one(request)
+                    elif isinstance(request, Turn):
                         if give_up_turn is not None:
                             give_up_turn()
                             give_up_turn = None
@@ -202,9 +204,7 @@ class AsyncDriver:
             raise
         return give_up
 
-    async def _perform(self, request: Operation[Any] | Sequence[Operation[Any]] | WriteGroup | None) -> Any:
-        if isinstance(request, Operation):
-            return await self.backend.read_one(request)
+    async def _perform(self, request: Sequence[Operation[Any]] | WriteGroup | None) -> Any:
         if isinstance(request, WriteGroup):
             write = getattr(self.backend, "write", None)
             if write is None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ MAX_BEGINNING = 32
 """So many terms at most stand for a code that no node has whole, the first ones by code points."""
 
 _LEAST_CODE = 3
+_KEPT_CHARACTERS = 500  # of a query that is kept at hand as it was read
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +48,11 @@ def parse(text: object) -> Query:
     typed = rules.check_raw_text(text, "query")
     if len(typed) > MAX_CHARACTERS:
         raise InvalidInput(f"is {len(typed)} characters long, at most {MAX_CHARACTERS} are allowed", field="query")
+    return _parsed(typed) if len(typed) <= _KEPT_CHARACTERS else _parsed.__wrapped__(typed)
+
+
+@lru_cache(maxsize=64)  # the same is asked of several documents, or again for more of what it finds
+def _parsed(typed: str) -> Query:
     typed = unicodedata.normalize("NFC", typed)
     words: dict[tuple[str, ...], Word] = {}
     for start, end, terms in analyzer.spans(typed):

@@ -13,7 +13,8 @@ A group of postings has a bound without a look at its nodes: none of them is sho
 for in the groups of the one of its terms that can add most; so what the nodes of a group can score at most is the group's own
 bound and those of the terms that can add less (MaxScore: Turtle and Flood, 1995). Groups are taken by that, and as soon as the
 next one could not reach the last place any more, the answer is known (as with impact-ordered indexes: Anh and Moffat, 2006).
-Bounds are rounded up, so nothing is missed. Of a query of very many terms every node is scored, term by term.
+Bounds are rounded up, so nothing is missed. Of a query of very many terms, or with few postings, every node that has one is
+scored, term by term.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from treestore.search.postings import Group, Places, length_class
 
 K1 = 1.2
 B = 0.75
+
+FEW_POSTINGS = 125
+"""Times the square of the number of terms: of so few, scoring all is faster than finding out which need not be scored."""
 
 MANY_TERMS = 32
 """With more terms than so many, bounds leave hardly anything out, and finding that out costs more than scoring all."""
@@ -59,10 +63,13 @@ class Part:
     def __init__(self, groups: list[list[Group]], lengths: Callable[[], array[int]]) -> None:
         self.groups = groups
         self._read = lengths
+        self._lengths: array[int] | None = None
 
-    @cached_property
+    @property
     def lengths(self) -> array[int]:
-        return self._read()
+        if self._lengths is None:
+            self._lengths = self._read()
+        return self._lengths
 
 
 class Found(NamedTuple):
@@ -90,11 +97,10 @@ def _best(corpus: Corpus, parts: Sequence[Part], limit: int) -> list[Found]:
     terms = len(parts[0].groups) if parts else 0
     found = [sum([len(places) for part in parts for _, _, places in part.groups[term]]) for term in range(terms)]
     weights = [corpus.weight(count) for count in found]
+    asked = sum(map(bool, found))
+    if asked > MANY_TERMS or sum(found) <= FEW_POSTINGS * asked * asked:
+        return _best_of_all(corpus, parts, weights, limit)
     top = _Top(limit)
-    if sum(map(bool, found)) > MANY_TERMS:
-        for number, part in enumerate(parts):
-            _score_part(number, part, corpus.norm, weights, top)
-        return top.ranked()
     cells: list[_Cell] = []
     for number, part in enumerate(parts):
         of_part: dict[int, _Cell] = {}
@@ -115,21 +121,47 @@ def _best(corpus: Corpus, parts: Sequence[Part], limit: int) -> list[Found]:
     return top.ranked()
 
 
-def _score_part(number: int, part: Part, norm: tuple[float, float], weights: Sequence[float], top: _Top) -> None:
-    """Score every node of a part: in proportion to the postings, however many terms there are."""
+def _best_of_all(corpus: Corpus, parts: Sequence[Part], weights: Sequence[float], limit: int) -> list[Found]:
+    """As :func:`best`, by scoring every node that has a term: in proportion to the postings, however many terms there are."""
+    of_parts = [_scores(part, corpus.norm, weights) for part in parts]
+    top: list[tuple[float, int, int, list[int]]] = []
+    least = sorted([score for scores in of_parts for score in scores.values()])[-limit:][:1]
+    for number, scores in enumerate(of_parts):
+        having: dict[int, list[int]] = {place: [] for place, score in scores.items() if score >= least[0]}
+        for term, groups in enumerate(parts[number].groups if having else ()):
+            for _, _, places in groups:
+                if len(places) > _LOOKUP_COST:
+                    places = [place for place in having if _has(places, place)]
+                for place in places:
+                    if place in having:
+                        having[place].append(term)
+        top += [(scores[place], -number, -place, terms) for place, terms in having.items()]
+    top.sort(reverse=True)
+    return [Found(score, -part, -place, tuple(terms)) for score, part, place, terms in top[:limit]]
+
+
+def _scores(part: Part, norm: tuple[float, float], weights: Sequence[float]) -> dict[int, float]:
+    """The scores of all nodes of a part that have a term, by place."""
     x, y = norm
-    norms = [x + y * length for length in part.lengths]
-    scores = [0.0] * len(norms)
-    for term, groups in enumerate(part.groups):
+    if not any(part.groups):
+        return {}
+    lengths = part.lengths
+    if sum([len(places) for groups in part.groups for _, _, places in groups]) > len(lengths):
+        norms, of_all = [x + y * length for length in lengths], [0.0] * len(lengths)
+        for weight, groups in zip(weights, part.groups, strict=True):
+            for _, frequency, places in groups:
+                most = weight * frequency
+                for place in places:
+                    of_all[place] += most / (frequency + norms[place])
+        return {place: score for place, score in enumerate(of_all) if score}
+    scores: dict[int, float] = {}
+    score_of = scores.get
+    for weight, groups in zip(weights, part.groups, strict=True):
         for _, frequency, places in groups:
-            weight = weights[term] * frequency
+            most = weight * frequency
             for place in places:
-                scores[place] += weight / (frequency + norms[place])
-    least = top.needed([score for score in scores if score])
-    for place, score in enumerate(scores):
-        if score and score >= least and top.takes(score, number, place):
-            having = [term for term, groups in enumerate(part.groups) if any(_has(its[2], place) for its in groups)]
-            top.offer(score, number, place, tuple(having))
+                scores[place] = score_of(place, 0.0) + most / (frequency + (x + y * lengths[place]))
+    return scores
 
 
 def _bound(item: tuple[float, object, object, object]) -> float:

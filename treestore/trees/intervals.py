@@ -17,9 +17,11 @@ all starts, all ends and, in a leaf row, all ordinals. A leaf row has at most 1,
 
 from __future__ import annotations
 
+import sys
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from struct import pack, unpack
+from struct import pack
 
 from treestore.errors import Corrupted
 from treestore.records import Outline
@@ -81,10 +83,13 @@ def search(read: Callable[[int, int], bytes], first: int, last: int) -> list[int
     return found
 
 
-def _unpacked(row: bytes) -> tuple[int, int, tuple[int, ...]]:
+def _unpacked(row: bytes) -> tuple[int, int, array[int]]:
     """A row's height, the number of its entries, and its columns, one after another."""
     size = len(row) - 1
     width = 8 if size >= 0 and row[0] else 12
     if size < 0 or size % width:
         raise Corrupted(f"a row of page intervals has {len(row)} bytes")
-    return row[0], size // width, unpack(f"<{size // 4}I", row[1:])
+    values = array("I", row[1:])
+    if sys.byteorder == "big":
+        values.byteswap()
+    return row[0], size // width, values

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, repeat
 from typing import Any, Generic, TypeVar
 
 from treestore.backends.btree.engine.cursor import Cursor
@@ -33,7 +33,8 @@ N = TypeVar("N", Outline, Node)
 
 
 class Nodes(Generic[N]):
-    """Reads nodes of one version, whole or as outlines. What is read again is kept (:mod:`.kept`), but not a large answer."""
+    """Reads nodes of one version, whole or as outlines. What is read again is kept (:mod:`.kept`), but not a large answer
+    where there is little room."""
 
     __slots__ = ("_content", "_kept", "_known", "_number", "_room", "_rows", "_state", "_texts", "_weight")
 
@@ -72,13 +73,31 @@ class Nodes(Generic[N]):
             pattern = kept.patterns.get(ordinal)
             if pattern is not None:
                 return pattern.copy()
+        if ordinal in kept.amended:
+            found = self._amended(ordinal)
+            if found is not None:
+                return found
         node = self._read(ordinal)
         if not kept.seen[ordinal]:
             kept.seen[ordinal] = 1
         elif self._room:
             self._room -= 1
-            self._content.cache.keep(kept, node)
+            if ordinal in kept.amended:
+                self._content.cache.keep_amended(self._content.findings(), node)
+            else:
+                self._content.cache.keep(kept, node)
         return node
+
+    def _amended(self, ordinal: int) -> N | None:
+        """A node that is not the same at all moments, and is kept of this one."""
+        return self._content.findings().node(self._weight, ordinal) if ordinal in self._kept.amended else None
+
+    def _keep_all(self, nodes: Sequence[N]) -> None:
+        cache, amended = self._content.cache, self._kept.amended
+        cache.keep_all(self._kept, nodes)
+        for node in nodes if amended else ():
+            if node.ordinal in amended:
+                cache.keep_amended(self._content.findings(), node)
 
     def _read(self, ordinal: int) -> N:
         """A node made of its row."""
@@ -114,17 +133,16 @@ class Nodes(Generic[N]):
     def between(self, first: int, last: int) -> list[N]:
         """The nodes from ``first`` to ``last``, all of them."""
         self._check_end(last)
-        found = self._kept.between(first, last)
+        found = self._kept.between(first, last, self._amended)
         if found is not None:
             return found
         made = run(self._state, self._content, self._weight, first, last)
-        if len(made) <= self._room:
+        if len(made) <= self._room or self._content.cache.has_spare(len(made)):
             seen = self._kept.seen
             if all(seen[first : last + 1]):
                 if [node.ordinal for node in made] != list(range(first, last + 1)):
                     raise Corrupted(f"rows of content {self._number} say that they are at other ordinals")
-                for node in made:
-                    self._content.cache.keep(self._kept, node)
+                self._keep_all(made)
             seen[first : last + 1] = b"\1" * len(made)
         return made
 
@@ -147,8 +165,12 @@ def ordinals_of(state: State, content: Content, node_ids: Sequence[str]) -> list
     return [int.from_bytes(raw, "big") for raw in found if raw is not None]
 
 
-def ordinals_on(state: State, content: Content, first: int, last: int) -> list[int]:
+def ordinals_on(state: State, content: Content, first: int, last: int) -> Sequence[int]:
     """The ordinals, ascending, of the nodes whose page range meets the pages ``first`` to ``last``."""
+    kept = content.findings()
+    known = kept.on_pages.get((first, last))
+    if known is not None:
+        return known
     number = content.place.content
     rows = state.cursor(INTERVALS)
 
@@ -158,7 +180,9 @@ def ordinals_on(state: State, content: Content, first: int, last: int) -> list[i
             raise Corrupted(f"content {number} has no row {index} of page intervals at depth {depth}")
         return row
 
-    return intervals.search(read, first, last)
+    found = intervals.search(read, first, last)
+    content.cache.keep_pages(kept, (first, last), found)
+    return found
 
 
 def run(state: State, content: Content, weight: type[N], first: int, last: int) -> list[N]:
@@ -169,7 +193,8 @@ def run(state: State, content: Content, weight: type[N], first: int, last: int) 
     texts = texts_of(state, content, first, last)
     for _, rows in state.pieces(NODES, two_numbers(number, first), two_numbers(number, last + 1)):
         if weight is Node:
-            found += decode_nodes(content.prefix, zip(rows, texts, strict=False))  # no text is taken after the last row
+            its_texts = list(islice(texts, len(rows)))
+            found += decode_nodes(content.prefix, rows[: len(its_texts)], its_texts)
         else:
             found += decode_outlines(content.prefix, rows)
     if len(found) != last - first + 1:
@@ -179,6 +204,10 @@ def run(state: State, content: Content, weight: type[N], first: int, last: int) 
 
 def texts_of(state: State, content: Content, first: int, last: int) -> Iterator[bytes]:
     """The texts with indexes ``first``…``last`` in MessagePack; NO_TEXT where the number has none."""
+    return chain.from_iterable(_runs_of_texts(state, content, first, last))
+
+
+def _runs_of_texts(state: State, content: Content, first: int, last: int) -> Iterator[Iterable[bytes]]:
     policy = content.texts_key
     for run in content.place.texts:
         start, end = max(first, run.first), min(last + 1, run.first + run.length)
@@ -188,12 +217,12 @@ def texts_of(state: State, content: Content, first: int, last: int) -> Iterator[
         stop = number + end - start
         for keys, values in state.pieces(TEXTS, two_numbers(policy, number), two_numbers(policy, stop)):
             if keys and int.from_bytes(keys[-1][4:], "big") == number + len(keys) - 1:  # all follow each other
-                yield from values
+                yield values
                 number += len(keys)
                 continue
             for key, text in zip(keys, values, strict=True):
                 at = int.from_bytes(key[4:], "big")
-                yield from repeat(NO_TEXT, at - number)
-                yield text
+                yield repeat(NO_TEXT, at - number)
+                yield (text,)
                 number = at + 1
-        yield from repeat(NO_TEXT, stop - number)
+        yield repeat(NO_TEXT, stop - number)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.recovery import TreeChange
-from treestore.backends.btree.kept import Kept, NodeCache
+from treestore.backends.btree.kept import Kept, KeptFindings, NodeCache
 from treestore.backends.btree.keyspace import HEADS, LAYOUTS, NODES, VERSIONS, Head, Layout, decode, number_key, row_prefix
 from treestore.errors import Corrupted
 from treestore.operations import InEffect, VersionRef
@@ -29,9 +29,9 @@ _KEPT_STEPS = 1024  # groups of which it is known what they amended; beyond it t
 
 
 class Content:
-    """One version and the place of its nodes. Those that are read are kept in ``cache``."""
+    """One version and the place of its nodes. Those that are read are kept in ``cache``, and so is what searches decode."""
 
-    __slots__ = ("_kept", "cache", "layout", "prefix", "raw", "texts_key", "version")
+    __slots__ = ("_findings", "_kept", "cache", "layout", "prefix", "raw", "texts_key", "version")
 
     def __init__(self, version: Version, raw: bytes, layout: Layout | None, texts_key: int, cache: NodeCache) -> None:
         self.version = version
@@ -41,6 +41,7 @@ class Content:
         self.prefix = row_prefix(version.policy_id, version.version_id)
         self.cache = cache
         self._kept: dict[type[Outline], Kept[Any]] = {}
+        self._findings: KeptFindings | None = None
 
     @property
     def place(self) -> Layout:
@@ -57,16 +58,33 @@ class Content:
         kept.hot = True
         return kept
 
+    def findings(self) -> KeptFindings:
+        """What is kept of searches. An amendment may change what they find: it is of the content as it is at this head."""
+        kept = self._findings
+        if kept is None or kept.dropped:
+            kept = self._findings = self.cache.begin_findings()
+        kept.hot = True
+        return kept
+
     def take_over(self, old: Content, amended: Collection[int]) -> None:
         """Go on with what is kept of the same content as it was before some of its nodes were amended."""
         for weight, kept in old._kept.copy().items():
             if self.cache.amend(kept, amended):
                 self._kept[weight] = kept
+        if amended:
+            old._let_findings_go()
+        else:
+            self._findings = old._findings
 
     def let_go(self) -> None:
         """It is not asked any more. Whoever is still reading it goes on."""
         for kept in self._kept.copy().values():
             self.cache.drop(kept)
+        self._let_findings_go()
+
+    def _let_findings_go(self) -> None:
+        if self._findings is not None:
+            self.cache.drop(self._findings)
 
 
 class Policy:

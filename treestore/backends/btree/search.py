@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
+from itertools import chain
 
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.keyspace import ANALYZER, COUNTERS, LENGTHS, POSTINGS, posting_key, two_numbers, under
@@ -22,25 +23,31 @@ def match(state: State, contents: Sequence[Content], asked: Query, limit: int) -
     """The nodes of some versions, which are one corpus, that fit a query best; of equal scores in the order of ``contents``,
     then in document order."""
     versions = [content.version for content in contents]
-    corpus = Corpus(sum(version.node_count for version in versions), sum(version.term_count for version in versions))
-    segments = [_Segment(state, content, at) for content in contents for at in range(segment_count(content.place.nodes))]
+    corpus = Corpus(sum([version.node_count for version in versions]), sum([version.term_count for version in versions]))
+    searched = [_Searched(state, content) for content in contents]
     groups: dict[str, list[list[Group]]] = {}
 
     def groups_of(term: str) -> list[list[Group]]:
         if term not in groups:
-            groups[term] = [segment.groups(term) for segment in segments]
+            groups[term] = list(chain.from_iterable([of_content.groups(term) for of_content in searched]))
         return groups[term]
 
-    words = query.wanted(asked, lambda term: any(groups_of(term)), lambda code: _beginning(segments, code))
+    words = query.wanted(asked, lambda term: any(groups_of(term)), lambda code: _beginning(searched, code))
     terms = query.distinct(words)
     found = [groups_of(term) for term in terms]
-    parts = [Part([of_term[at] for of_term in found], segment.lengths) for at, segment in enumerate(segments)]
+    segments = [(of_content, at) for of_content in searched for at in range(of_content.segments)]
+    parts = [
+        Part([of_term[number] for of_term in found], partial(of_content.lengths, at))
+        for number, (of_content, at) in enumerate(segments)
+    ]
     hits = []
+    names: dict[tuple[int, ...], tuple[str, ...]] = {}
     for hit in best(corpus, parts, limit):
-        segment = segments[hit.part]
-        node = Nodes(state, segment.content, Node).get(segment.number * SEGMENT_NODES + hit.place)
-        having = query.words_of(words, [terms[term] for term in hit.terms])
-        hits.append(SearchHit(node=node, score=hit.score, words=having))
+        of_content, at = segments[hit.part]
+        if hit.terms not in names:
+            names[hit.terms] = query.words_of(words, [terms[term] for term in hit.terms])
+        node = of_content.nodes.get(at * SEGMENT_NODES + hit.place)
+        hits.append(SearchHit(node=node, score=hit.score, words=names[hit.terms]))
     return hits
 
 
@@ -65,48 +72,68 @@ def stored_segments(state: State, content: Content) -> list[Segment]:
     return [Segment(tuple(rows.get(at, ())), raw) for at, raw in enumerate(lengths)]
 
 
-def _beginning(segments: Sequence[_Segment], code: str) -> list[str]:
+def _beginning(searched: Sequence[_Searched], code: str) -> list[str]:
     """The terms that begin with a code, in order, as many as may stand for it."""
     found: set[str] = set()
-    for segment in segments:
-        for count, term in enumerate(segment.terms_from(code)):
-            if count == query.MAX_BEGINNING or not term.startswith(code):
-                break
-            found.add(term)
+    for of_content in searched:
+        for at in range(of_content.segments):
+            for count, term in enumerate(of_content.terms_from(at, code)):
+                if count == query.MAX_BEGINNING or not term.startswith(code):
+                    break
+                found.add(term)
     return sorted(found)
 
 
-class _Segment:
-    """The postings of one segment of a version at a state."""
+class _Searched:
+    """The postings of one version at a state, and its nodes. What was decoded of them is kept (:mod:`.kept`)."""
 
-    def __init__(self, state: State, content: Content, number: int) -> None:
-        self.content = content
-        self.number = number
+    def __init__(self, state: State, content: Content) -> None:
+        self.segments = segment_count(content.place.nodes)
         self._state = state
-        self.lengths = partial(lengths_of, state, content, number)
+        self._content = content
+        self._kept = content.findings()
 
-    def _row(self, term: str) -> tuple[bytes, bytes]:
-        """The key and the row where a term is or would be."""
-        key = posting_key(self.content.place.content, self.number, term)
+    @cached_property
+    def nodes(self) -> Nodes[Node]:
+        """The version's nodes."""
+        return Nodes(self._state, self._content, Node)
+
+    def groups(self, term: str) -> list[list[Group]]:
+        """The nodes that have a term, segment by segment."""
+        found = self._kept.groups.get(term)
+        if found is None:
+            size, content = self._content.place.nodes, self._content
+            rows = [self._row(at, term)[1] for at in range(self.segments)]
+            found = [postings.find(row, term, segment_size(size, at)) for at, row in enumerate(rows)]
+            content.cache.keep_groups(self._kept, term, found)
+        return found
+
+    def lengths(self, at: int) -> array[int]:
+        """The number of terms of each node of a segment."""
+        found = self._kept.lengths.get(at)
+        if found is None:
+            found = lengths_of(self._state, self._content, at)
+            self._content.cache.keep_lengths(self._kept, at, found)
+        return found
+
+    def _row(self, at: int, term: str) -> tuple[bytes, bytes]:
+        """The key and the row of a segment where a term is or would be."""
+        key = posting_key(self._content.place.content, at, term)
         entry = self._state.floor(POSTINGS, key)
         if entry is None or entry[0][:6] != key[:6]:
-            raise Corrupted(f"segment {self.number} of content {self.content.place.content} has no postings")
+            raise Corrupted(f"segment {at} of content {self._content.place.content} has no postings")
         return entry
 
-    def groups(self, term: str) -> list[Group]:
-        """The nodes that have a term."""
-        return postings.find(self._row(term)[1], term, segment_size(self.content.place.nodes, self.number))
-
-    def terms_from(self, first: str) -> Iterator[str]:
-        """The terms that are not below the first one, in order."""
-        low, _ = self._row(first)
-        high = posting_key(self.content.place.content, self.number + 1, "")
+    def terms_from(self, at: int, first: str) -> Iterator[str]:
+        """The terms of a segment that are not below the first one, in order."""
+        low, _ = self._row(at, first)
+        high = posting_key(self._content.place.content, at + 1, "")
         for _, row in self._state.scan(POSTINGS, low, high):
             yield from (term for term in postings.row_blocks(row)[0] if term >= first)
 
 
 def lengths_of(state: State, content: Content, number: int) -> array[int]:
-    """The number of terms of each node of a segment."""
+    """The number of terms of each node of a segment, read from the store."""
     raw = state.get(LENGTHS, two_numbers(content.place.content, number))
     if raw is None:
         raise Corrupted(f"segment {number} of content {content.place.content} has no lengths of nodes")

@@ -127,29 +127,42 @@ class OsFile:
     @contextlib.contextmanager
     def use(self, doing: str = "") -> Iterator[int]:
         """Its descriptor, which stays its own meanwhile. The system's errors are translated where it is said what is done."""
-        with self._idle:
-            if self._descriptor < 0:
-                raise Closed(f"{self._path} is closed")
-            self._using += 1
+        descriptor = self._begin()
         try:
-            yield self._descriptor
+            yield descriptor
         except OSError as error:
             if not doing:
                 raise
             raise _translate(error, doing, self._path) from error
         finally:
-            with self._idle:
-                self._using -= 1
+            self._end()
+
+    def _begin(self) -> int:
+        with self._idle:
+            if self._descriptor < 0:
+                raise Closed(f"{self._path} is closed")
+            self._using += 1
+            return self._descriptor
+
+    def _end(self) -> None:
+        with self._idle:
+            self._using -= 1
+            if not self._using:
                 self._idle.notify_all()
 
     def read(self, offset: int, length: int) -> bytes:
-        with self.use("read") as descriptor:
+        descriptor = self._begin()  # not by `use`, which takes as long as the reading
+        try:
             data = os.pread(descriptor, length, offset)
             while len(data) < length:
                 more = os.pread(descriptor, length - len(data), offset + len(data))
                 if not more:
                     break
                 data += more
+        except OSError as error:
+            raise _translate(error, "read", self._path) from error
+        finally:
+            self._end()
         return data
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
