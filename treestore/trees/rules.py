@@ -123,7 +123,7 @@ def check_text(value: object, field: str, node: str | None = None, limit: int | 
         raise InvalidInput(f"is {len(value)} characters long, at most {limit} are allowed", field=field, node=node)
     if value.isascii() and "\0" not in value and len(value) <= MAX_TEXT_BYTES:
         return value
-    if fault := _text_fault(value):
+    if fault := text_fault(value):
         raise InvalidInput(fault, field=field, node=node)
     return value
 
@@ -179,6 +179,9 @@ def check_status(value: object, field: str = "validation_status", node: str | No
 # --- JSON values ---------------------------------------------------------------------------------------------------------
 
 
+_CONTAINERS = (dict, list)
+
+
 def check_json(value: object, field: str, node: str | None = None) -> Any:
     """A JSON value, as a copy that shares nothing with what was given; the order of keys is kept.
 
@@ -186,7 +189,7 @@ def check_json(value: object, field: str, node: str | None = None) -> Any:
     and dicts of these (dicts with string keys), nested at most 100 levels. Where ``field`` is "", the value's keys are fields
     themselves: a message names the key.
     """
-    if not isinstance(value, dict | list):
+    if not isinstance(value, _CONTAINERS):
         if fault := _scalar_fault(value):
             raise InvalidInput(fault, field=field, node=node)
         return value
@@ -203,7 +206,7 @@ def check_json(value: object, field: str, node: str | None = None) -> Any:
         if isinstance(container, dict):
             _check_keys(container, place, node)
         for key, item in container.items() if isinstance(container, dict) else enumerate(container):
-            if isinstance(item, dict | list):
+            if isinstance(item, _CONTAINERS):
                 containers.append((item, (place, key), depth + 1))
             elif fault := _scalar_fault(item):
                 raise InvalidInput(fault, field=_dotted((place, key)), node=node)
@@ -228,7 +231,7 @@ def _check_keys(container: dict[Any, Any], place: _Place, node: str | None) -> N
     for key in container:
         if type(key) is not str:
             raise InvalidInput(f"keys must be strings, not {shown(key)}", field=_dotted(place) or None, node=node)
-        if fault := _text_fault(key):
+        if fault := text_fault(key):
             raise InvalidInput(f"key {shown(key)} {fault}", field=_dotted(place) or None, node=node)
 
 
@@ -257,7 +260,7 @@ def _scalar_fault(value: object) -> str | None:
         return None
     kind = type(value)
     if kind is str:
-        return _text_fault(cast(str, value))
+        return text_fault(cast(str, value))
     if kind is int:
         low, high = JSON_INTEGERS
         inside = low <= cast(int, value) <= high
@@ -267,7 +270,7 @@ def _scalar_fault(value: object) -> str | None:
     return f"must be a JSON value (string, number, boolean, None, list or dict), not {shown(value)}"
 
 
-def _text_fault(text: str) -> str | None:
+def text_fault(text: str) -> str | None:
     """The rule that a text breaks, if any."""
     if "\0" in text:
         return f"must not contain NUL (character {text.index(chr(0))})"
