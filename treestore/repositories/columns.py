@@ -81,6 +81,8 @@ def content(nodes: Sequence[Node], pages: Sequence[PageText]) -> dict[str, Any]:
 
 
 def _text(value: object, column: str) -> str:
+    if type(value) is str and not value:  # most columns of most documents
+        return value
     return rules.check_text(value, column, limit=VERSIONS.lengths.get(column))
 
 

@@ -37,6 +37,7 @@ Steps = Generator[None, None, R]
 _SLICE = 64  # nodes of about 1 kB to be checked or hashed between two yields
 _SLICE_TEXT = 14  # 2 to this power characters of text count as one node more
 _LIGHT_SLICE = 2048  # nodes between two yields where little is done for each
+_LAST = _LIGHT_SLICE - 1  # a yield comes behind a slice: a small document has none, each of which is a turn of the event loop
 
 
 def derive(policy_id: str, version_id: str, nodes: Iterable[object]) -> Steps[list[Node]]:
@@ -115,7 +116,8 @@ def _link(given: list[Given], parents: list[int]) -> Steps[None]:
         positions.update(zip([one.node_id for one in some], range(start, start + len(some)), strict=True))
         if len(positions) < start + len(some):
             raise _given_twice(given)
-        yield
+        if len(some) == _LIGHT_SLICE:
+            yield
     for position, one in enumerate(given):
         holder, named = parents[position], one.parent_id
         if holder >= 0:
@@ -128,7 +130,7 @@ def _link(given: list[Given], parents: list[int]) -> Steps[None]:
             if parent is None:
                 raise InvalidInput(f"no node has the id {shown(named)}", field="parent_id", node=shorten(one.node_id))
             parents[position] = parent
-        if not position % _LIGHT_SLICE:
+        if position % _LIGHT_SLICE == _LAST:
             yield
 
 
@@ -155,7 +157,7 @@ def _depths_in_preorder(given: list[Given], parents: list[int]) -> Steps[list[in
             raise _too_deep(given[position])
         depths.append(len(path))
         path.append(position)
-        if not position % _LIGHT_SLICE:
+        if position % _LIGHT_SLICE == _LAST:
             yield
     return depths
 
@@ -166,7 +168,7 @@ def _sort(given: list[Given], parents: list[int]) -> Steps[tuple[list[Given], li
     waiting: list[int] = []
     for position in range(len(given) - 1, -1, -1):  # backwards: the last to wait is the first to be taken
         (children[parents[position]] if parents[position] >= 0 else waiting).append(position)
-        if not position % _LIGHT_SLICE:
+        if position % _LIGHT_SLICE == _LAST:
             yield
     order: list[int] = []
     places = [-1] * len(given)
@@ -175,7 +177,7 @@ def _sort(given: list[Given], parents: list[int]) -> Steps[tuple[list[Given], li
         places[position] = len(order)
         order.append(position)
         waiting += children[position]
-        if not len(order) % _LIGHT_SLICE:
+        if len(order) % _LIGHT_SLICE == _LAST:
             yield
     if len(order) < len(given):
         raise _cycle(given, parents, places)
@@ -202,7 +204,7 @@ def _depths(given: list[Given], parents: list[int]) -> Steps[list[int]]:
         if depth >= MAX_DEPTH:
             raise _too_deep(given[position])
         depths.append(depth)
-        if not position % _LIGHT_SLICE:
+        if position % _LIGHT_SLICE == _LAST:
             yield
     return depths
 
@@ -214,7 +216,7 @@ def _section_paths(given: list[Given], parents: list[int]) -> Steps[list[str]]:
     for position, parent in enumerate(parents):
         counts[parent] += 1
         numbered.append(f"{numbered[parent]}.{counts[parent]}" if parent >= 0 else str(counts[parent]))
-        if not position % _LIGHT_SLICE:
+        if position % _LIGHT_SLICE == _LAST:
             yield
     for position, one in enumerate(given):
         if one.section_path is not None:
@@ -275,11 +277,12 @@ def _build(
             text,
         ))  # fmt: skip
         work += 1 if text is None else 1 + (len(text) >> _SLICE_TEXT)
-        if work >= _SLICE or not ordinal:
+        if work >= _SLICE:
             built += convert(fields, list[Node])
             fields.clear()
             work = 0
             yield
+    built += convert(fields, list[Node])
     built.reverse()
     return built
 
@@ -291,6 +294,6 @@ def _children(ordinal: int, last_ordinals: list[int]) -> Steps[list[int]]:
     while child <= last:
         children.append(child)
         child = last_ordinals[child] + 1
-        if not len(children) % _LIGHT_SLICE:
+        if len(children) % _LIGHT_SLICE == _LAST:
             yield
     return children

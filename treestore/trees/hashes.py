@@ -104,7 +104,7 @@ def page_hash(page: PageText) -> bytes:
     return sha256(_encode((page.page, page.content, page.extra))).digest()
 
 
-def pages_hash(pages: Iterable[PageText]) -> bytes:
+def pages_hash(pages: Sequence[PageText]) -> bytes:
     """The hash of all page texts of a version, in the order given."""
     return sha256(b"".join([page_hash(page) for page in pages])).digest()
 

@@ -218,9 +218,11 @@ def check_json(value: object, field: str, node: str | None = None) -> Any:
 
 def check_json_object(value: object, field: str, node: str | None = None) -> dict[str, Any]:
     """A dict of JSON values, see :func:`check_json`; any other mapping counts as a dict."""
-    if not isinstance(value, Mapping):
-        raise InvalidInput(f"must be an object (a dict), not {shown(value)}", field=field, node=node)
-    checked: dict[str, Any] = check_json(value if isinstance(value, dict) else dict(value), field, node)
+    if not isinstance(value, dict):
+        if not isinstance(value, Mapping):
+            raise InvalidInput(f"must be an object (a dict), not {shown(value)}", field=field, node=node)
+        value = dict(value)
+    checked: dict[str, Any] = check_json(value, field, node)
     return checked
 
 
