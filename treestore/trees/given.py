@@ -24,6 +24,7 @@ from treestore.trees.rules import (
     MAX_INTEGER,
     MAX_RESULTS,
     NODE_ID_LENGTH,
+    NOT_LISTS,
     SECTION_PATH_LENGTH,
     check_integer,
     check_json_object,
@@ -326,7 +327,7 @@ def check_pages(pages: Iterable[object]) -> list[PageText]:
     A page's number is from 0 to 2**31 - 1 and unique, its content a string, which may be empty and may hold NUL (see
     :func:`~treestore.trees.rules.check_raw_text`).
     """
-    if isinstance(pages, str | bytes | Mapping) or not isinstance(pages, Iterable):
+    if isinstance(pages, NOT_LISTS) or not isinstance(pages, Iterable):
         raise InvalidInput(f"must be a list of page texts, not {shown(pages)}", field="pages")
     checked: dict[int, PageText] = {}
     for index, item in enumerate(pages):

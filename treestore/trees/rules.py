@@ -49,6 +49,9 @@ VERSION_ID_LENGTH: Final = VERSIONS.lengths["version_id"]
 NODE_ID_LENGTH: Final = NODES.lengths["node_id"]
 SECTION_PATH_LENGTH: Final = NODES.lengths["section_path"]
 
+NOT_LISTS: Final = (str, bytes, Mapping)
+"""What can be iterated, and is no list of anything. (A tuple: to make a union of types takes longer than to look at it.)"""
+
 STATUSES: Final = get_args(ValidationStatus)
 
 _SHOWN = 60  # characters of an offending value that a message shows
@@ -144,7 +147,7 @@ def check_optional_text(value: object, field: str, node: str | None = None, limi
 
 def check_texts(values: object, field: str) -> tuple[str, ...]:
     """An iterable of strings, each as :func:`check_text` wants it, in the order given."""
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+    if isinstance(values, NOT_LISTS) or not isinstance(values, Iterable):
         raise InvalidInput(f"must be a list of strings, not {shown(values)}", field=field)
     return tuple(check_text(value, f"{field}[{index}]") for index, value in enumerate(values))
 
