@@ -55,14 +55,14 @@ def ingested(given: Version, before: Version | None, now: datetime) -> Version:
     A tombstone is revived: its facts go on, but its old effective date is not taken over. Where no effective date is given
     the known one stays.
     """
-    if before is None:
-        before_it, known = (), None
-        created, revision, effective = now, 1, given.effective_date
-    else:
+    earlier: tuple[Fact, ...] = ()
+    known: datetime | None = None
+    created, revision = now, 1
+    if before is not None:
         now = max(now, before.updated_at)
-        before_it, known = before.facts, before.effective_date if before.deleted_at is None else None
-        created, revision = before.created_at, before.revision + 1
-        effective = known if given.effective_date is None else given.effective_date
+        earlier, created, revision = before.facts, before.created_at, before.revision + 1
+        known = before.effective_date if before.deleted_at is None else None
+    effective = known if given.effective_date is None else given.effective_date
     recorded = [Fact(recorded_at=now, kind="ingested")]
     if effective != known:
         recorded.append(Fact(recorded_at=now, kind="effective", effective_date=effective))
@@ -72,7 +72,7 @@ def ingested(given: Version, before: Version | None, now: datetime) -> Version:
         ingested_at=now,
         created_at=created,
         updated_at=now,
-        facts=(*before_it, *recorded),
+        facts=(*earlier, *recorded),
         revision=revision,
     )
 

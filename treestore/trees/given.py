@@ -134,7 +134,7 @@ def _plain(item: dict[Any, Any]) -> Given | None:
     long, and knows what to say."""
     try:
         given: Given = convert(item, _Indexed if "start_index" in item else Given)
-    except ValidationError:
+    except (ValidationError, UnicodeError):  # the second for a lone surrogate in a key or a status
         return None
     node_id, parent_id, title, summary, text = given.node_id, given.parent_id, given.title, given.summary, given.text
     words = f"{node_id}{parent_id or ''}{title}{summary or ''}{text or ''}"
