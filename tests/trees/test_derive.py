@@ -372,7 +372,7 @@ def test_strings_and_numbers_of_a_subclass_are_stored_as_plain_ones() -> None:
     numbers = ("page_start", "page_end", "page_index", "line_num")
     item: Json = {field: Text("x") for field in texts} | {field: Number(1) for field in numbers}
     item |= {"validation_status": Text("approved"), "nodes": [node("b", Text("x"))]}
-    plain = {field: "x" for field in texts} | dict.fromkeys(numbers, 1)
+    plain = dict.fromkeys(texts, "x") | dict.fromkeys(numbers, 1)
     for given_as in (item, UserDict(item), *({**plain, field: item[field]} for field in (*texts, *numbers))):
         one = derived([given_as])[0]
         assert {type(getattr(one, field)) for field in (*texts, "validation_status")} == {str}

@@ -235,8 +235,8 @@ class NewContent:
         under_content = number_key(content)
         ids = [under_content + node.node_id.encode() for node in nodes]
         yield NODE_IDS, ((ids[i], one_number(i)) for i in sorted(range(len(ids)), key=ids.__getitem__))
-        texts = [node.text for node in nodes] + [page.content for page in pages]
-        new = map(encode, map(texts.__getitem__, self._new_texts))
+        count = len(nodes)
+        new = (encode(nodes[i].text if i < count else pages[i - count].content) for i in self._new_texts)
         yield TEXTS, zip(map(two_numbers, repeat(self.head.number), self._new_numbers), new, strict=True)
         rows = (encode(PageRow(page.page, digest, page.extra)) for page, digest in zip(pages, self._page_hashes, strict=True))
         yield PAGES, ((two_numbers(content, i), row) for i, row in enumerate(rows))
