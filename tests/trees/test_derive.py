@@ -285,6 +285,11 @@ def test_the_work_is_done_in_slices() -> None:
             [node(validation_status="done")],
             "node 'a': validation_status: must be one of pending, approved, flagged, not 'done'",
         ),
+        (
+            [node(validation_status="\ud800")],
+            "node 'a': validation_status: must be one of pending, approved, flagged, not '\\ud800'",
+        ),
+        ([node() | {"\ud800": 1}], "node 'a': key '\\ud800' must not contain a lone surrogate ('\\ud800' at character 0)"),
         ([node(page_start=1)], "node 'a': page_end: is missing, although page_start is given; give both or neither"),
         ([node(end_index=1)], "node 'a': start_index: is missing, although end_index is given; give both or neither"),
         ([node(page_end=1)], "node 'a': page_start: is missing, although page_end is given; give both or neither"),
@@ -352,6 +357,27 @@ def test_an_outline_does_not_pass_for_the_node_that_it_leaves_the_text_of() -> N
     outlines = [Outline(**{name: getattr(one, name) for name in Outline.__struct_fields__}) for one in (with_text, without)]
     assert derived(outlines[1:])[0].node_id == "b"
     assert refused(outlines) == "node 'a': is an outline, without the text that the node has; storing it would lose the text"
+
+
+def test_strings_and_numbers_of_a_subclass_are_stored_as_plain_ones() -> None:
+    """Of a dict and of any other mapping, in every field."""
+
+    class Text(str):
+        __slots__ = ()
+
+    class Number(int):
+        pass
+
+    texts = ("node_id", "title", "summary", "prefix_summary", "text", "section_path")
+    numbers = ("page_start", "page_end", "page_index", "line_num")
+    item: Json = {field: Text("x") for field in texts} | {field: Number(1) for field in numbers}
+    item |= {"validation_status": Text("approved"), "nodes": [node("b", Text("x"))]}
+    plain = dict.fromkeys(texts, "x") | dict.fromkeys(numbers, 1)
+    for given_as in (item, UserDict(item), *({**plain, field: item[field]} for field in (*texts, *numbers))):
+        one = derived([given_as])[0]
+        assert {type(getattr(one, field)) for field in (*texts, "validation_status")} == {str}
+        assert {type(getattr(one, field)) for field in numbers} == {int}
+        assert [getattr(one, field) for field in (*texts, *numbers)] == ["x"] * 6 + [1] * 4
 
 
 def test_a_hand_made_record_is_checked_like_a_mapping() -> None:

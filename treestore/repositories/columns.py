@@ -68,7 +68,7 @@ def checked(policy_id: str, version_id: str, columns: Columns) -> Version:
 def content(nodes: Sequence[Node], pages: Sequence[PageText]) -> dict[str, Any]:
     """The columns of a version that say what it holds: counts and hashes."""
     roots = [node for node in nodes if node.parent_ordinal < 0]
-    pages_hash = hashes.pages_hash(pages)
+    pages_hash = hashes.pages_hash(pages) if pages else hashes.NO_PAGES
     node_hash, tree_hash = hashes.version_hashes(roots, pages_hash)
     return {
         "node_count": len(nodes),
@@ -81,6 +81,8 @@ def content(nodes: Sequence[Node], pages: Sequence[PageText]) -> dict[str, Any]:
 
 
 def _text(value: object, column: str) -> str:
+    if type(value) is str and not value:  # most columns of most documents
+        return value
     return rules.check_text(value, column, limit=VERSIONS.lengths.get(column))
 
 

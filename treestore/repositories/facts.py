@@ -55,29 +55,26 @@ def ingested(given: Version, before: Version | None, now: datetime) -> Version:
     A tombstone is revived: its facts go on, but its old effective date is not taken over. Where no effective date is given
     the known one stays.
     """
-    if before is None:
-        first = msgspec.structs.replace(given, ingested_at=now, created_at=now, updated_at=now, revision=1)
-        return _recording(first, now, effective=given.effective_date)
-    now = max(now, before.updated_at)
-    known = before.effective_date if before.deleted_at is None else None
+    earlier: tuple[Fact, ...] = ()
+    known: datetime | None = None
+    created, revision = now, 1
+    if before is not None:
+        now = max(now, before.updated_at)
+        earlier, created, revision = before.facts, before.created_at, before.revision + 1
+        known = before.effective_date if before.deleted_at is None else None
     effective = known if given.effective_date is None else given.effective_date
-    row = msgspec.structs.replace(
+    recorded = [Fact(recorded_at=now, kind="ingested")]
+    if effective != known:
+        recorded.append(Fact(recorded_at=now, kind="effective", effective_date=effective))
+    return msgspec.structs.replace(
         given,
         effective_date=effective,
         ingested_at=now,
-        created_at=before.created_at,
+        created_at=created,
         updated_at=now,
-        facts=before.facts,
-        revision=before.revision + 1,
+        facts=(*earlier, *recorded),
+        revision=revision,
     )
-    return _recording(row, now, effective=effective if effective != known else None)
-
-
-def _recording(row: Version, now: datetime, effective: datetime | None) -> Version:
-    grown = [*row.facts, Fact(recorded_at=now, kind="ingested")]
-    if effective is not None:
-        grown.append(Fact(recorded_at=now, kind="effective", effective_date=effective))
-    return msgspec.structs.replace(row, facts=tuple(grown))
 
 
 def described(given: Version, before: Version, now: datetime) -> Version:

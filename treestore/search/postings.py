@@ -20,8 +20,9 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -95,7 +96,8 @@ def pack(nodes: Sequence[Node]) -> Generator[None, None, Packed]:
         total += sum(lengths)
         blocks = yield from _blocks(places, lengths)
         rows = []
-        for row in _rows((term, blocks[term]) for term in sorted(blocks)):
+        ascending = sorted(blocks)
+        for row in _rows(zip(ascending, map(blocks.__getitem__, ascending), strict=True)):
             rows.append(row)
             yield
         segments.append(Segment(tuple(rows), pack_lengths(lengths)))
@@ -114,12 +116,14 @@ def _blocks(
     for of_class in sorted(places):
         least = min([length for length in lengths if length_class(length) == of_class])
         for term, found in places[of_class].items():
-            if len(found) == 1:
+            count = len(found)
+            if count == 1:
                 block: Block = [(least, 1, found[0])]
+            elif len(set(found)) == count:
+                block = [(least, 1, pack_places(found))]
             else:
                 block = [(least, frequency, pack_places(group)) for frequency, group in _by_frequency(found)]
-                work += len(found)
-            work += 4
+            work += 4 + count
             if work > _SLICE:
                 work = 0
                 yield
@@ -132,17 +136,21 @@ def _blocks(
 
 def _by_frequency(found: list[int]) -> Sequence[tuple[int, list[int]]]:
     """Places (ascending, repeated as often as the node has the term) by how often they are repeated."""
-    if len(found) == 2:
-        return [(1, found)] if found[0] != found[1] else [(2, found[:1])]
-    different = len(set(found))
-    if different == len(found):
-        return [(1, found)]
-    if different == 1:
-        return [(len(found), found[:1])]
-    groups: defaultdict[int, list[int]] = defaultdict(list)
-    for place, frequency in Counter(found).items():
-        groups[frequency].append(place)
+    groups: dict[int, list[int]] = {}
+    last, frequency = found[0], 0
+    for place in chain(found, _END):
+        if place == last:
+            frequency += 1
+            continue
+        if frequency in groups:
+            groups[frequency].append(last)
+        else:
+            groups[frequency] = [last]
+        last, frequency = place, 1
     return sorted(groups.items())
+
+
+_END = (-1,)  # no place
 
 
 def _rows(blocks: Iterable[tuple[str, Block | msgspec.Raw]]) -> Iterator[tuple[str, bytes]]:

@@ -10,16 +10,19 @@ others. Trees are walked with a stack: no input, however deep or however tangled
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
+
+from msgspec import convert
 
 from treestore.errors import InvalidInput
 from treestore.records import Node
 from treestore.trees.given import Given, given_node
-from treestore.trees.hashes import node_hash, text_hash, tree_hash
+from treestore.trees.hashes import content_hashes, text_hash
 from treestore.trees.rules import (
     MAX_DEPTH,
     MAX_NODES,
+    NOT_LISTS,
     SECTION_PATH_LENGTH,
     check_policy_id,
     check_version_id,
@@ -33,10 +36,9 @@ Steps = Generator[None, None, R]
 """A computation that yields about every millisecond and returns an ``R``."""
 
 _SLICE = 64  # nodes of about 1 kB to be checked or hashed between two yields
-_SLICE_TEXT = 1 << 14  # characters of text that count as one node more
+_SLICE_TEXT = 14  # 2 to this power characters of text count as one node more
 _LIGHT_SLICE = 2048  # nodes between two yields where little is done for each
-
-_END = object()
+_LAST = _LIGHT_SLICE - 1  # a yield comes behind a slice: a small document has none, each of which is a turn of the event loop
 
 
 def derive(policy_id: str, version_id: str, nodes: Iterable[object]) -> Steps[list[Node]]:
@@ -73,32 +75,32 @@ def derive_now(policy_id: str, version_id: str, nodes: Iterable[object]) -> list
 
 def _collect(nodes: Iterable[object]) -> Steps[tuple[list[Given], list[int]]]:
     """All nodes, checked one by one, and for each the position of the node that holds it (-1: none does)."""
-    if isinstance(nodes, str | bytes | Mapping) or not isinstance(nodes, Iterable):
+    if isinstance(nodes, NOT_LISTS) or not isinstance(nodes, Iterable):
         raise InvalidInput(f"must be a list of nodes, not {shown(nodes)}", field="nodes")
     given: list[Given] = []
     holders: list[int] = []
     open_lists: list[tuple[Iterator[object], int]] = [(iter(nodes), -1)]
-    work = 0
+    position = work = 0
     while open_lists:
         items, holder = open_lists[-1]
-        item = next(items, _END)
-        if item is _END:
+        for item in items:
+            if position >= MAX_NODES:
+                raise InvalidInput(f"a document has at most {MAX_NODES} nodes", field="nodes")
+            one = given_node(item, position)
+            if len(open_lists) > MAX_DEPTH:
+                raise _too_deep(one)
+            given.append(one)
+            holders.append(holder)
+            position += 1
+            work += 1 if one.text is None else 1 + (len(one.text) >> _SLICE_TEXT)
+            if work >= _SLICE:
+                work = 0
+                yield
+            if one.children:
+                open_lists.append((iter(one.children), position - 1))
+                break
+        else:
             open_lists.pop()
-            continue
-        position = len(given)
-        if position >= MAX_NODES:
-            raise InvalidInput(f"a document has at most {MAX_NODES} nodes", field="nodes")
-        one = given_node(item, position)
-        if len(open_lists) > MAX_DEPTH:
-            raise _too_deep(one)
-        given.append(one)
-        holders.append(holder)
-        if one.children:
-            open_lists.append((iter(one.children), position))
-        work += 1 if one.text is None else 1 + len(one.text) // _SLICE_TEXT
-        if work >= _SLICE:
-            work = 0
-            yield
     return given, holders
 
 
@@ -110,13 +112,12 @@ def _link(given: list[Given], parents: list[int]) -> Steps[None]:
     """Check that ids are unique and parents exist. ``parents`` comes with the holders and leaves with the parents; each
     node's ``parent_id`` is filled in."""
     positions: dict[str, int] = {}
-    for position, one in enumerate(given):
-        first = positions.setdefault(one.node_id, position)
-        if first != position:
-            raise InvalidInput(
-                f"is given twice (#{first + 1} and #{position + 1})", field="node_id", node=shorten(one.node_id)
-            )
-        if not position % _LIGHT_SLICE:
+    for start in range(0, len(given), _LIGHT_SLICE):
+        some = given[start : start + _LIGHT_SLICE]
+        positions.update({one.node_id: position for position, one in enumerate(some, start)})
+        if len(positions) < start + len(some):
+            raise _given_twice(given)
+        if len(some) == _LIGHT_SLICE:
             yield
     for position, one in enumerate(given):
         holder, named = parents[position], one.parent_id
@@ -130,8 +131,18 @@ def _link(given: list[Given], parents: list[int]) -> Steps[None]:
             if parent is None:
                 raise InvalidInput(f"no node has the id {shown(named)}", field="parent_id", node=shorten(one.node_id))
             parents[position] = parent
-        if not position % _LIGHT_SLICE:
+        if position % _LIGHT_SLICE == _LAST:
             yield
+
+
+def _given_twice(given: list[Given]) -> InvalidInput:
+    """The error for nodes of which two have the same id."""
+    positions: dict[str, int] = {}
+    for position, one in enumerate(given):
+        first = positions.setdefault(one.node_id, position)
+        if first != position:
+            break
+    return InvalidInput(f"is given twice (#{first + 1} and #{position + 1})", field="node_id", node=shorten(one.node_id))
 
 
 def _depths_in_preorder(given: list[Given], parents: list[int]) -> Steps[list[int] | None]:
@@ -147,7 +158,7 @@ def _depths_in_preorder(given: list[Given], parents: list[int]) -> Steps[list[in
             raise _too_deep(given[position])
         depths.append(len(path))
         path.append(position)
-        if not position % _LIGHT_SLICE:
+        if position % _LIGHT_SLICE == _LAST:
             yield
     return depths
 
@@ -158,7 +169,7 @@ def _sort(given: list[Given], parents: list[int]) -> Steps[tuple[list[Given], li
     waiting: list[int] = []
     for position in range(len(given) - 1, -1, -1):  # backwards: the last to wait is the first to be taken
         (children[parents[position]] if parents[position] >= 0 else waiting).append(position)
-        if not position % _LIGHT_SLICE:
+        if position % _LIGHT_SLICE == _LAST:
             yield
     order: list[int] = []
     places = [-1] * len(given)
@@ -167,7 +178,7 @@ def _sort(given: list[Given], parents: list[int]) -> Steps[tuple[list[Given], li
         places[position] = len(order)
         order.append(position)
         waiting += children[position]
-        if not len(order) % _LIGHT_SLICE:
+        if len(order) % _LIGHT_SLICE == _LAST:
             yield
     if len(order) < len(given):
         raise _cycle(given, parents, places)
@@ -194,7 +205,7 @@ def _depths(given: list[Given], parents: list[int]) -> Steps[list[int]]:
         if depth >= MAX_DEPTH:
             raise _too_deep(given[position])
         depths.append(depth)
-        if not position % _LIGHT_SLICE:
+        if position % _LIGHT_SLICE == _LAST:
             yield
     return depths
 
@@ -206,7 +217,7 @@ def _section_paths(given: list[Given], parents: list[int]) -> Steps[list[str]]:
     for position, parent in enumerate(parents):
         counts[parent] += 1
         numbered.append(f"{numbered[parent]}.{counts[parent]}" if parent >= 0 else str(counts[parent]))
-        if not position % _LIGHT_SLICE:
+        if position % _LIGHT_SLICE == _LAST:
             yield
     for position, one in enumerate(given):
         if one.section_path is not None:
@@ -223,77 +234,25 @@ def _build(
     """The records, made from the last to the first, so that a node's children are hashed before it. Empties ``given``."""
     count = len(given)
     last_ordinals = list(range(count))
-    below: dict[int, tuple[list[bytes], list[bytes]]] = {}  # by parent, the hashes of its children, last child first
+    identities, fidelities = [b""] * count, [b""] * count
     built: list[Node] = []
     work = 0
     for ordinal in range(count - 1, -1, -1):
-        one, parent = given.pop(), parents[ordinal]
-        identities, fidelities = b"", b""
-        if ordinal in below:
-            of_children, trees_of_children = below.pop(ordinal)
-            identities, fidelities = b"".join(reversed(of_children)), b"".join(reversed(trees_of_children))
-        node = _record(
+        one, parent, path, last = given.pop(), parents[ordinal], paths[ordinal], last_ordinals[ordinal]
+        text = one.text
+        digest = text_hash(text)
+        of_children = trees_of_children = b""
+        if last > ordinal:
+            children = yield from _children(ordinal, last_ordinals)
+            of_children = b"".join([identities[child] for child in children])
+            trees_of_children = b"".join([fidelities[child] for child in children])
+        node_hash, tree_hash = content_hashes(one, path, digest, of_children, trees_of_children)
+        identities[ordinal], fidelities[ordinal] = node_hash, tree_hash
+        if parent >= 0 and last_ordinals[parent] < last:
+            last_ordinals[parent] = last
+        fields = (
             policy_id,
             version_id,
-            one,
-            ordinal,
-            last_ordinals[ordinal],
-            parent,
-            depths[ordinal],
-            paths[ordinal],
-            identities,
-            fidelities,
-        )
-        built.append(node)
-        if parent >= 0:
-            if last_ordinals[parent] < node.last_ordinal:
-                last_ordinals[parent] = node.last_ordinal
-            siblings = below.setdefault(parent, ([], []))
-            siblings[0].append(node.node_hash)
-            siblings[1].append(node.tree_hash)
-        work += 1 if one.text is None else 1 + len(one.text) // _SLICE_TEXT
-        if work >= _SLICE:
-            work = 0
-            yield
-    built.reverse()
-    return built
-
-
-def _record(
-    policy_id: str,
-    version_id: str,
-    one: Given,
-    ordinal: int,
-    last_ordinal: int,
-    parent_ordinal: int,
-    depth: int,
-    section_path: str,
-    identities: bytes,
-    fidelities: bytes,
-) -> Node:
-    digest = text_hash(one.text)
-    return Node(
-        policy_id=policy_id,
-        version_id=version_id,
-        node_id=one.node_id,
-        parent_id=one.parent_id,
-        title=one.title,
-        page_start=one.page_start,
-        page_end=one.page_end,
-        page_index=one.page_index,
-        line_num=one.line_num,
-        summary=one.summary,
-        prefix_summary=one.prefix_summary,
-        section_path=section_path,
-        ordinal=ordinal,
-        last_ordinal=last_ordinal,
-        parent_ordinal=parent_ordinal,
-        depth=depth,
-        validation_status=one.validation_status,
-        metadata=one.metadata,
-        extra=one.extra,
-        node_hash=node_hash(one.title, one.summary, one.prefix_summary, digest, identities),
-        tree_hash=tree_hash(
             one.node_id,
             one.parent_id,
             one.title,
@@ -303,13 +262,36 @@ def _record(
             one.line_num,
             one.summary,
             one.prefix_summary,
-            section_path,
+            path,
+            ordinal,
+            last,
+            parent,
+            depths[ordinal],
             one.validation_status,
             one.metadata,
             one.extra,
+            None,
+            node_hash,
+            tree_hash,
             digest,
-            fidelities,
-        ),
-        text_hash=digest,
-        text=one.text,
-    )
+            text,
+        )
+        built.append(convert(fields, Node))  # with 24 keywords it would take two or three times as long
+        work += 1 if text is None else 1 + (len(text) >> _SLICE_TEXT)
+        if work >= _SLICE:
+            work = 0
+            yield
+    built.reverse()
+    return built
+
+
+def _children(ordinal: int, last_ordinals: list[int]) -> Steps[list[int]]:
+    """The ordinals of a node's children; the last ordinals of all nodes from it on are known."""
+    children: list[int] = []
+    child, last = ordinal + 1, last_ordinals[ordinal]
+    while child <= last:
+        children.append(child)
+        child = last_ordinals[child] + 1
+        if len(children) % _LIGHT_SLICE == _LAST:
+            yield
+    return children

@@ -12,16 +12,19 @@ What is returned shares nothing with the caller's objects but immutable values. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta, ValidationError, convert
 
 from treestore.errors import InvalidInput
 from treestore.records import Node, Outline, PageText, ValidationStatus
 from treestore.trees.rules import (
+    MAX_INTEGER,
     MAX_RESULTS,
     NODE_ID_LENGTH,
+    NOT_LISTS,
     SECTION_PATH_LENGTH,
     check_integer,
     check_json_object,
@@ -32,6 +35,7 @@ from treestore.trees.rules import (
     shorten,
     shown,
     shown_key,
+    text_fault,
 )
 
 DERIVED_KEYS: Final = frozenset(
@@ -77,24 +81,35 @@ NODE_KEYS: Final = frozenset(
 _NOT_EXTRA = NODE_KEYS | DERIVED_KEYS
 
 
-class Given(msgspec.Struct):
+_Id = Annotated[str, Meta(min_length=1, max_length=NODE_ID_LENGTH)]
+_Integer = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+
+
+class Given(msgspec.Struct, forbid_unknown_fields=True):
     """A node as it was given, checked; ``None`` is absent. ``children`` are the contents of ``nodes``, not looked at."""
 
-    node_id: str
-    parent_id: str | None
+    node_id: _Id
     title: str
-    page_start: int | None
-    page_end: int | None
-    page_index: int | None
-    line_num: int | None
-    summary: str | None
-    prefix_summary: str | None
-    text: str | None
-    section_path: str | None
-    validation_status: ValidationStatus
-    metadata: dict[str, Any] | None
-    extra: dict[str, Any] | None
-    children: Sequence[object] = ()
+    parent_id: _Id | None = None
+    page_start: _Integer | None = None
+    page_end: _Integer | None = None
+    page_index: _Integer | None = None
+    line_num: _Integer | None = None
+    summary: str | None = None
+    prefix_summary: str | None = None
+    text: str | None = None
+    section_path: Annotated[str, Meta(max_length=SECTION_PATH_LENGTH)] | None = None
+    validation_status: ValidationStatus = "pending"
+    metadata: dict[str, Any] | None = None
+    extra: dict[str, Any] | None = None
+    children: Any = msgspec.field(name="nodes", default=())  # a list or tuple
+
+
+class _Indexed(Given, forbid_unknown_fields=True):
+    """The same, with the pages under their other names."""
+
+    page_start: _Integer | None = msgspec.field(name="start_index", default=None)
+    page_end: _Integer | None = msgspec.field(name="end_index", default=None)
 
 
 def given_node(item: object, position: int) -> Given:
@@ -102,11 +117,48 @@ def given_node(item: object, position: int) -> Given:
 
     ``position`` counts the nodes of the input from 0. A node without a usable id is called by it, from 1: "#17".
     """
+    if type(item) is dict:
+        plain = _plain(item)
+        if plain is not None:
+            return plain
     if isinstance(item, Mapping):
         return _from_mapping(item, position)
     if isinstance(item, Outline):
         return _from_record(item, position)
     raise InvalidInput(f"must be a mapping or a node record, not {shown(item)}", node=_place(position))
+
+
+def _plain(item: dict[Any, Any]) -> Given | None:
+    """A node that is plainly right, which is the usual case: each key has a field, each value is of its very type and within
+    its limits. ``None`` for any other, which is then looked at field by field, by the same rules: that takes three times as
+    long, and knows what to say."""
+    try:
+        given: Given = convert(item, _Indexed if "start_index" in item else Given)
+    except (ValidationError, UnicodeError):  # the second for a lone surrogate in a key or a status
+        return None
+    node_id, parent_id, title, summary, text = given.node_id, given.parent_id, given.title, given.summary, given.text
+    words = f"{node_id}{parent_id or ''}{title}{summary or ''}{text or ''}"
+    kinds = {str, type(node_id), type(parent_id), type(title), type(summary), type(text)}
+    if given.prefix_summary is not None or given.section_path is not None:
+        words = f"{words}{given.prefix_summary or ''}{given.section_path or ''}"
+        kinds |= {type(given.prefix_summary), type(given.section_path)}
+    start, end = given.page_start, given.page_end
+    if (
+        text_fault(words) is not None
+        or not kinds <= _PLAIN  # a subclass of str may keep more than its characters
+        or (start is not end if start is None or end is None else start > end)
+        or type(given.children) not in _LISTS
+    ):
+        return None
+    if given.metadata is not None:
+        given.metadata = check_json_object(given.metadata, "metadata", node_id)
+    if given.extra is not None:
+        given.extra = check_json_object(given.extra, "extra", node_id)
+    return given
+
+
+_PLAIN = frozenset({str, type(None)})
+_LISTS = frozenset({list, tuple})
 
 
 def _place(position: int) -> str:
@@ -127,8 +179,8 @@ def _from_mapping(item: Mapping[Any, Any], position: int) -> Given:
         end_key = "end_index"
     given = Given(
         get("node_id"),
-        get("parent_id"),
         get("title"),
+        get("parent_id"),
         start,
         end,
         get("page_index"),
@@ -171,8 +223,8 @@ def _from_record(item: Outline, position: int) -> Given:
     text: Any = getattr(item, "text", None)
     given = Given(
         item.node_id,
-        item.parent_id,
         item.title,
+        item.parent_id,
         item.page_start,
         item.page_end,
         item.page_index,
@@ -275,7 +327,7 @@ def check_pages(pages: Iterable[object]) -> list[PageText]:
     A page's number is from 0 to 2**31 - 1 and unique, its content a string, which may be empty and may hold NUL (see
     :func:`~treestore.trees.rules.check_raw_text`).
     """
-    if isinstance(pages, str | bytes | Mapping) or not isinstance(pages, Iterable):
+    if isinstance(pages, NOT_LISTS) or not isinstance(pages, Iterable):
         raise InvalidInput(f"must be a list of page texts, not {shown(pages)}", field="pages")
     checked: dict[int, PageText] = {}
     for index, item in enumerate(pages):

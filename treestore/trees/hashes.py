@@ -26,15 +26,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from typing import Any
 
 import msgspec
 
 from treestore.records import Node, Outline, PageText
+from treestore.trees.given import Given
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
-
-JsonObject = dict[str, Any]
 
 
 def text_hash(text: str | None) -> bytes | None:
@@ -42,75 +40,39 @@ def text_hash(text: str | None) -> bytes | None:
     return None if text is None else sha256(text.encode()).digest()
 
 
-def node_hash(
-    title: str, summary: str | None, prefix_summary: str | None, text_hash: bytes | None, children: bytes = b""
-) -> bytes:
-    """The identity of a node. ``children``: the children's identities in order, joined."""
-    return sha256(_encode((title, summary, prefix_summary, text_hash)) + children).digest()
-
-
-def tree_hash(
-    node_id: str,
-    parent_id: str | None,
-    title: str,
-    page_start: int | None,
-    page_end: int | None,
-    page_index: int | None,
-    line_num: int | None,
-    summary: str | None,
-    prefix_summary: str | None,
-    section_path: str,
-    validation_status: str,
-    metadata: JsonObject | None,
-    extra: JsonObject | None,
-    text_hash: bytes | None,
-    children: bytes = b"",
-) -> bytes:
-    """The fidelity hash of a node. ``children``: the children's fidelity hashes in order, joined."""
+def content_hashes(
+    node: Given | Outline, section_path: str, text_hash: bytes | None, identities: bytes, fidelities: bytes
+) -> tuple[bytes, bytes]:
+    """``(node_hash, tree_hash)`` of a node with this section path, the text of this hash, and children of these hashes, in
+    order and joined."""
+    title, summary, prefix_summary = node.title, node.summary, node.prefix_summary
     fields = (
-        node_id,
-        parent_id,
+        node.node_id,
+        node.parent_id,
         title,
-        page_start,
-        page_end,
-        page_index,
-        line_num,
+        node.page_start,
+        node.page_end,
+        node.page_index,
+        node.line_num,
         summary,
         prefix_summary,
         section_path,
-        validation_status,
-        metadata,
-        extra,
+        node.validation_status,
+        node.metadata,
+        node.extra,
         text_hash,
     )
-    return sha256(_encode(fields) + children).digest()
+    identity = sha256(_encode((title, summary, prefix_summary, text_hash)) + identities).digest()
+    return identity, sha256(_encode(fields) + fidelities).digest()
 
 
 def hashes_of(node: Outline, children: Iterable[Outline]) -> tuple[bytes, bytes]:
     """``(node_hash, tree_hash)`` of a node with these children, in order. Its ``text_hash`` and the children's hashes are
     taken as they stand: this is how a stored tree is proved, and how a changed one is hashed anew."""
     below = list(children)
-    identity = node_hash(
-        node.title, node.summary, node.prefix_summary, node.text_hash, b"".join([child.node_hash for child in below])
-    )
-    fidelity = tree_hash(
-        node.node_id,
-        node.parent_id,
-        node.title,
-        node.page_start,
-        node.page_end,
-        node.page_index,
-        node.line_num,
-        node.summary,
-        node.prefix_summary,
-        node.section_path,
-        node.validation_status,
-        node.metadata,
-        node.extra,
-        node.text_hash,
-        b"".join([child.tree_hash for child in below]),
-    )
-    return identity, fidelity
+    identities = b"".join([child.node_hash for child in below])
+    fidelities = b"".join([child.tree_hash for child in below])
+    return content_hashes(node, node.section_path, node.text_hash, identities, fidelities)
 
 
 def rehash_path(path: Sequence[Node], children: Sequence[Sequence[Outline]]) -> list[Node]:
@@ -142,7 +104,7 @@ def page_hash(page: PageText) -> bytes:
     return sha256(_encode((page.page, page.content, page.extra))).digest()
 
 
-def pages_hash(pages: Iterable[PageText]) -> bytes:
+def pages_hash(pages: Sequence[PageText]) -> bytes:
     """The hash of all page texts of a version, in the order given."""
     return sha256(b"".join([page_hash(page) for page in pages])).digest()
 

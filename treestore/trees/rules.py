@@ -49,6 +49,9 @@ VERSION_ID_LENGTH: Final = VERSIONS.lengths["version_id"]
 NODE_ID_LENGTH: Final = NODES.lengths["node_id"]
 SECTION_PATH_LENGTH: Final = NODES.lengths["section_path"]
 
+NOT_LISTS: Final = (str, bytes, Mapping)
+"""What can be iterated, and is no list of anything. (A tuple: to make a union of types takes longer than to look at it.)"""
+
 STATUSES: Final = get_args(ValidationStatus)
 
 _SHOWN = 60  # characters of an offending value that a message shows
@@ -123,7 +126,7 @@ def check_text(value: object, field: str, node: str | None = None, limit: int | 
         raise InvalidInput(f"is {len(value)} characters long, at most {limit} are allowed", field=field, node=node)
     if value.isascii() and "\0" not in value and len(value) <= MAX_TEXT_BYTES:
         return value
-    if fault := _text_fault(value):
+    if fault := text_fault(value):
         raise InvalidInput(fault, field=field, node=node)
     return value
 
@@ -144,7 +147,7 @@ def check_optional_text(value: object, field: str, node: str | None = None, limi
 
 def check_texts(values: object, field: str) -> tuple[str, ...]:
     """An iterable of strings, each as :func:`check_text` wants it, in the order given."""
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+    if isinstance(values, NOT_LISTS) or not isinstance(values, Iterable):
         raise InvalidInput(f"must be a list of strings, not {shown(values)}", field=field)
     return tuple(check_text(value, f"{field}[{index}]") for index, value in enumerate(values))
 
@@ -179,6 +182,9 @@ def check_status(value: object, field: str = "validation_status", node: str | No
 # --- JSON values ---------------------------------------------------------------------------------------------------------
 
 
+_CONTAINERS = (dict, list)
+
+
 def check_json(value: object, field: str, node: str | None = None) -> Any:
     """A JSON value, as a copy that shares nothing with what was given; the order of keys is kept.
 
@@ -186,7 +192,7 @@ def check_json(value: object, field: str, node: str | None = None) -> Any:
     and dicts of these (dicts with string keys), nested at most 100 levels. Where ``field`` is "", the value's keys are fields
     themselves: a message names the key.
     """
-    if not isinstance(value, dict | list):
+    if not isinstance(value, _CONTAINERS):
         if fault := _scalar_fault(value):
             raise InvalidInput(fault, field=field, node=node)
         return value
@@ -203,7 +209,7 @@ def check_json(value: object, field: str, node: str | None = None) -> Any:
         if isinstance(container, dict):
             _check_keys(container, place, node)
         for key, item in container.items() if isinstance(container, dict) else enumerate(container):
-            if isinstance(item, dict | list):
+            if isinstance(item, _CONTAINERS):
                 containers.append((item, (place, key), depth + 1))
             elif fault := _scalar_fault(item):
                 raise InvalidInput(fault, field=_dotted((place, key)), node=node)
@@ -215,9 +221,11 @@ def check_json(value: object, field: str, node: str | None = None) -> Any:
 
 def check_json_object(value: object, field: str, node: str | None = None) -> dict[str, Any]:
     """A dict of JSON values, see :func:`check_json`; any other mapping counts as a dict."""
-    if not isinstance(value, Mapping):
-        raise InvalidInput(f"must be an object (a dict), not {shown(value)}", field=field, node=node)
-    checked: dict[str, Any] = check_json(value if isinstance(value, dict) else dict(value), field, node)
+    if not isinstance(value, dict):
+        if not isinstance(value, Mapping):
+            raise InvalidInput(f"must be an object (a dict), not {shown(value)}", field=field, node=node)
+        value = dict(value)
+    checked: dict[str, Any] = check_json(value, field, node)
     return checked
 
 
@@ -228,7 +236,7 @@ def _check_keys(container: dict[Any, Any], place: _Place, node: str | None) -> N
     for key in container:
         if type(key) is not str:
             raise InvalidInput(f"keys must be strings, not {shown(key)}", field=_dotted(place) or None, node=node)
-        if fault := _text_fault(key):
+        if fault := text_fault(key):
             raise InvalidInput(f"key {shown(key)} {fault}", field=_dotted(place) or None, node=node)
 
 
@@ -257,7 +265,7 @@ def _scalar_fault(value: object) -> str | None:
         return None
     kind = type(value)
     if kind is str:
-        return _text_fault(cast(str, value))
+        return text_fault(cast(str, value))
     if kind is int:
         low, high = JSON_INTEGERS
         inside = low <= cast(int, value) <= high
@@ -267,7 +275,7 @@ def _scalar_fault(value: object) -> str | None:
     return f"must be a JSON value (string, number, boolean, None, list or dict), not {shown(value)}"
 
 
-def _text_fault(text: str) -> str | None:
+def text_fault(text: str) -> str | None:
     """The rule that a text breaks, if any."""
     if "\0" in text:
         return f"must not contain NUL (character {text.index(chr(0))})"

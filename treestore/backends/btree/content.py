@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from hashlib import sha256
+from itertools import repeat
 
 import msgspec
 
@@ -33,9 +34,10 @@ from treestore.backends.btree.keyspace import (
     decode,
     decode_outline,
     encode,
-    encode_node,
+    encode_row,
     interval_key,
     number_key,
+    one_number,
     posting_key,
     row_prefix,
     row_text_hash,
@@ -137,9 +139,9 @@ class KnownTexts:
         self.number_of.setdefault(digest, number)
         self.hash_of[number] = digest
 
-    def find(self, digest: bytes, following: int) -> int | None:
-        """The number of a text with this hash, the one that continues a run if it has it."""
-        return following if self.hash_of.get(following) == digest else self.number_of.get(digest)
+    def find(self, digest: bytes, following: int) -> int:
+        """The number of a text with this hash, which is known: the one that continues a run if it has it."""
+        return following if self.hash_of.get(following) == digest else self.number_of[digest]
 
     def is_free(self, number: int) -> bool:
         """Whether no version at all has a text under this number."""
@@ -187,14 +189,15 @@ class NewContent:
         self._pages = write.pages
         self._segments = write.segments
         self._page_hashes = [sha256(page.content.encode()).digest() for page in write.pages]
-        self._new_texts: list[tuple[int, int]] = []  # (number, index)
+        self._new_texts: list[int] = []  # indexes
+        self._new_numbers: list[int] = []  # theirs
         self._next_text = head.next_text
         self.layout = Layout(content, len(write.nodes), len(write.pages), ())
         self._known = known
 
     def number_texts(self) -> Iterator[None]:
         """Give the texts their numbers; to be called once, before anything else. Pauses now and then."""
-        known = self._known
+        known, numbers = self._known, self._known.number_of
         runs: list[TextRun] = []
         first = start = length = 0
         hashes = [node.text_hash for node in self._nodes] + self._page_hashes
@@ -204,11 +207,12 @@ class NewContent:
                 old = following < self.head.next_text  # the others are given out by this content
                 free = length and (following == self._next_text or (old and known.is_free(following)))
                 number = following if free else self._next_text
+            elif digest in numbers:
+                number = known.find(digest, following)
             else:
-                shared = known.find(digest, following)
-                number = self._next_text if shared is None else shared
-                if shared is None:
-                    self._new_texts.append((number, index))
+                number = self._next_text
+                self._new_texts.append(index)
+                self._new_numbers.append(number)
             if number == self._next_text:
                 self._next_text += 1
             if index % 256 == 255:
@@ -226,24 +230,23 @@ class NewContent:
 
     def families(self) -> Iterator[tuple[int, Iterator[Entry]]]:
         """The trees that get the content, each with its entries in key order."""
-        content = self.content
-        yield NODES, ((two_numbers(content, i), encode_node(node)[0]) for i, node in enumerate(self._nodes))
-        ids = sorted((node.node_id.encode(), i) for i, node in enumerate(self._nodes))
-        yield NODE_IDS, ((number_key(content, name), i.to_bytes(4, "big")) for name, i in ids)
-        yield TEXTS, ((two_numbers(self.head.number, number), encode(self._text(i))) for number, i in self._new_texts)
-        rows = zip(self._pages, self._page_hashes, strict=True)
-        page_rows = (encode(PageRow(page.page, digest, page.extra)) for page, digest in rows)
-        yield PAGES, ((two_numbers(content, i), row) for i, row in enumerate(page_rows))
-        numbers = sorted((page.page, i) for i, page in enumerate(self._pages))
-        yield PAGE_NUMBERS, ((two_numbers(content, page), i.to_bytes(4, "big")) for page, i in numbers)
+        nodes, pages, content = self._nodes, self._pages, self.content
+        yield NODES, zip(map(two_numbers, repeat(content), range(len(nodes))), map(encode_row, nodes), strict=False)
+        under_content = number_key(content)
+        ids = [under_content + node.node_id.encode() for node in nodes]
+        yield NODE_IDS, ((ids[i], one_number(i)) for i in sorted(range(len(ids)), key=ids.__getitem__))
+        count = len(nodes)
+        new = (encode(nodes[i].text if i < count else pages[i - count].content) for i in self._new_texts)
+        yield TEXTS, zip(map(two_numbers, repeat(self.head.number), self._new_numbers), new, strict=True)
+        rows = (encode(PageRow(page.page, digest, page.extra)) for page, digest in zip(pages, self._page_hashes, strict=True))
+        yield PAGES, ((two_numbers(content, i), row) for i, row in enumerate(rows))
+        numbers = sorted((page.page, i) for i, page in enumerate(pages))
+        yield PAGE_NUMBERS, ((two_numbers(content, page), one_number(i)) for page, i in numbers)
         segments = list(enumerate(self._segments))
         yield POSTINGS, ((posting_key(content, at, term), row) for at, segment in segments for term, row in segment.rows)
         yield LENGTHS, ((two_numbers(content, at), segment.lengths) for at, segment in segments)
-        ranges = intervals.rows(self._nodes)
+        ranges = intervals.rows(nodes)
         yield INTERVALS, ((interval_key(content, depth, index), row) for depth, index, row in ranges)
-
-    def _text(self, index: int) -> str | None:
-        return self._nodes[index].text if index < len(self._nodes) else self._pages[index - len(self._nodes)].content
 
     def link(self, view: Overlay) -> None:
         """Take the place of the version's old content. The entries of :meth:`families` are put or linked afterwards. The
@@ -268,10 +271,9 @@ def amend(view: Overlay, write: AmendNodes) -> None:
         key = two_numbers(layout.content, node.ordinal) if 0 <= node.ordinal < layout.nodes else b""
         old = view.get(NODES, key) or b""
         check_amended(node, decode_outline(prefix, old) if old else None)
-        row, text = encode_node(node)
-        view.put(NODES, key, row)
+        view.put(NODES, key, encode_row(node))
         if node.text_hash != row_text_hash(old):
-            head, layout = _amend_text(view, head, layout, version, node.ordinal, text)
+            head, layout = _amend_text(view, head, layout, version, node.ordinal, encode(node.text))
     for change in write.terms:
         _amend_postings(view, layout, change)
     view.put(LAYOUTS, _layout_key(head, version.version_id), encode(layout))

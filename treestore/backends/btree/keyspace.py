@@ -34,6 +34,7 @@ from struct import Struct
 from typing import Any, NamedTuple, cast
 
 import msgspec
+from msgspec.structs import astuple
 
 from treestore.backends.btree.engine import keycode
 from treestore.catalog import Table
@@ -66,6 +67,9 @@ ANALYZER = b"analyzer "
 
 two_numbers = Struct(">II").pack
 """The key of two numbers, such as (content number, ordinal)."""
+
+one_number = Struct(">I").pack
+"""A number as a value."""
 
 _segment_key = Struct(">IH").pack
 
@@ -229,12 +233,9 @@ def row_prefix(policy_id: str, version_id: str) -> Prefix:
     return Prefix(b"\xdc" + outline.to_bytes(2, "big") + names, b"\xdc" + node.to_bytes(2, "big") + names)
 
 
-def encode_node(node: Node) -> tuple[bytes, bytes]:
-    """A node's row, and its text as MessagePack (NO_TEXT for none)."""
-    raw = encode(node)
-    text = encode(node.text)
-    start = _HEADER + len(encode(node.policy_id)) + len(encode(node.version_id))
-    return raw[start : len(raw) - len(text)], text
+def encode_row(node: Node) -> bytes:
+    """A node's row."""
+    return encode(astuple(node)[2:-1])[_HEADER:]
 
 
 def decode_outline(prefix: Prefix, row: bytes) -> Outline:

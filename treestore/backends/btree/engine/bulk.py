@@ -8,24 +8,28 @@ free.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from operator import lt
 from typing import TypeVar
 
 from treestore.backends.btree.engine.file import File
 from treestore.backends.btree.engine.format import (
+    CELL,
     MAX_INLINE,
     PAGE_HEADER,
     PAGE_SIZE,
+    POINTER,
     Overflow,
     Value,
     encode_leaf,
     encode_overflow,
 )
 from treestore.backends.btree.engine.freelist import FreeList, Run, coalesce
-from treestore.backends.btree.engine.node import cell_size
 from treestore.backends.btree.engine.pager import Pager, PageWriter
 from treestore.backends.btree.engine.tree import Graft, separator
 
 R = TypeVar("R")
+
+_ASCENDING = "a bulk load's keys must ascend"
 
 
 def finished(steps: Generator[None, None, R]) -> R:
@@ -54,31 +58,30 @@ class Bulk:
         Pauses after each leaf. Raises DiskFull, Unavailable."""
         keys: list[bytes] = []
         values: list[Value] = []
-        size, count, last, bound = PAGE_HEADER, 0, b"", b""
+        size, count, bound = PAGE_HEADER, 0, b""
         leaves: list[tuple[bytes, int]] = []
         before = len(self._runs)
         for key, content in entries:
-            value = self._value(content)
-            added = len(key) + cell_size(value)
-            if size + added > PAGE_SIZE:
-                leaves.append((bound, self._leaf(keys, values)))
-                bound = separator(last, key)
-                keys, values, size = [], [], PAGE_HEADER
+            value: Value = content
+            length = len(content)
+            if length > MAX_INLINE:
+                value, length = self._overflow(content), POINTER
+            size += CELL + len(key) + length
+            if size > PAGE_SIZE:
+                leaves.append((bound or keys[0], self._leaf(keys, values)))
+                count += len(keys)
+                assert keys[-1] < key, _ASCENDING
+                bound = separator(keys[-1], key)
+                keys, values, size = [], [], PAGE_HEADER + CELL + len(key) + length
                 yield
-            elif not count:
-                bound = key
-            assert not count or key > last, "a bulk load's keys must ascend"
             keys.append(key)
             values.append(value)
-            size, count, last = size + added, count + 1, key
-        if not count:
+        if not keys:
             return None
-        leaves.append((bound, self._leaf(keys, values)))
-        return Graft(leaves, last, count, coalesce(self._runs[before:]))
+        leaves.append((bound or keys[0], self._leaf(keys, values)))
+        return Graft(leaves, keys[-1], count + len(keys), coalesce(self._runs[before:]))
 
-    def _value(self, content: bytes) -> Value:
-        if len(content) <= MAX_INLINE:
-            return content
+    def _overflow(self, content: bytes) -> Overflow:
         value = Overflow(0, 0, len(content))
         value.page = self._stage(value.pages)
         value.checksum, raw = encode_overflow(value.page, content)
@@ -86,6 +89,7 @@ class Bulk:
         return value
 
     def _leaf(self, keys: list[bytes], values: list[Value]) -> int:
+        assert all(map(lt, keys, keys[1:])), _ASCENDING
         page = self._stage(1)
         reference, raw = encode_leaf(page, keys, values)
         self.pager.discard(reference)

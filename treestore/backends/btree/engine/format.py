@@ -77,19 +77,21 @@ def _seal(page: int, kind: int, level: int, count: int, body: bytes) -> tuple[in
 
 def encode_leaf(page: int, keys: list[bytes], values: list[Value]) -> tuple[int, bytes]:
     """A leaf's reference and its PAGE_SIZE bytes."""
-    cells: list[bytes] = []
-    lengths: list[int] = []
-    for value in values:
-        if type(value) is bytes:
-            cells.append(value)
-            lengths.append(len(value))
-        else:
-            assert isinstance(value, Overflow)
-            cells.append(_POINTER.pack(value.page, value.checksum, value.length))
-            lengths.append(_OVERFLOW_MARK)
+    cells = [value for value in values if type(value) is bytes]
+    lengths = list(map(len, cells))
+    kind = LEAF
+    if len(cells) < len(values):
+        cells, lengths, kind = [], [], POINTING_LEAF
+        for value in values:
+            if isinstance(value, Overflow):
+                cells.append(_POINTER.pack(value.page, value.checksum, value.length))
+                lengths.append(_OVERFLOW_MARK)
+            else:
+                cells.append(value)
+                lengths.append(len(value))
     count = len(keys)
     table = struct.pack(f"<{2 * count}H", *map(len, keys), *lengths)
-    return _seal(page, POINTING_LEAF if _OVERFLOW_MARK in lengths else LEAF, 0, count, b"".join((table, *keys, *cells)))
+    return _seal(page, kind, 0, count, b"".join((table, *keys, *cells)))
 
 
 def encode_branch(page: int, level: int, keys: list[bytes], references: list[int]) -> tuple[int, bytes]:
