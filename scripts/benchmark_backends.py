@@ -31,7 +31,7 @@ except ModuleNotFoundError:
 
 NAME = "benchmark_backends"
 
-SHARED_BUFFERS = "512MB"
+SHARED_BUFFERS = "1GB"
 """For the stores of a run that lie there at once, as much cache together as each other store has for itself."""
 
 

@@ -13,7 +13,7 @@ from treestore.config import masked, show
 def test_the_defaults() -> None:
     settings = Settings.from_environment({})
     assert settings == Settings()
-    assert (settings.url, settings.cache_size_mb, settings.wal_file_size_mb) == ("btree:///treestore-data", 256, 100)
+    assert (settings.url, settings.cache_size_mb, settings.wal_file_size_mb) == ("btree:///treestore-data", 512, 100)
     assert (settings.checkpoint_interval_seconds, settings.snapshot_max_age_seconds) == (600.0, 3600.0)
     assert (settings.pool_size, settings.pool_timeout_seconds, settings.connect_timeout_seconds) == (10, 10.0, 5.0)
     assert (settings.statement_timeout_seconds, settings.pgbouncer) == (60.0, False)
@@ -171,7 +171,7 @@ def test_what_is_shown_says_where_it_comes_from_and_reports_unknown_variables() 
     )
     assert [(entry.variable, entry.value, entry.source) for entry in entries] == [
         ("TREESTORE_URL", "postgresql://user:***@host/db", "environment"),
-        ("TREESTORE_CACHE_SIZE_MB", "256", "default"),
+        ("TREESTORE_CACHE_SIZE_MB", "512", "default"),
         ("TREESTORE_CHECKPOINT_INTERVAL_SECONDS", "600.0", "default"),
         ("TREESTORE_WAL_FILE_SIZE_MB", "100", "default"),
         ("TREESTORE_SNAPSHOT_MAX_AGE_SECONDS", "3600.0", "default"),

@@ -47,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     url: str = DEFAULT_URL
-    cache_size_mb: int = 256
+    cache_size_mb: int = 512
     checkpoint_interval_seconds: float = 600.0
     wal_file_size_mb: int = 100
     snapshot_max_age_seconds: float = 3600.0

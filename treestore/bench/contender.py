@@ -49,7 +49,7 @@ ALL = 1_000_000
 """More than any search finds."""
 
 TASKS = 64
-CACHE_MB = 256
+CACHE_MB = 512
 """The page cache of every store that has one: what treestore takes by default."""
 
 Verb = Callable[[Any], Any]

@@ -11,7 +11,7 @@ class Options:
     take a quarter of it, or when the log grew by ``log_bytes`` since the last, and whoever writes waits for it when they take
     half. ``log_file_bytes`` is the size at which the next log file is begun."""
 
-    cache_bytes: int = 256 * 1024 * 1024
+    cache_bytes: int = 512 * 1024 * 1024
     log_file_bytes: int = 100 * 1024 * 1024
 
     @property
