@@ -6,15 +6,20 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
 from tests.engine.simulated import SimulatedDisk
+from tests.engine.test_backend import nodes
 from tests.engine.workload import SMALL, STORE, key
+from treestore import Settings, SyncDriver, TreeStore
 from treestore.backends.btree import commit
+from treestore.backends.btree.backend import BtreeBackend
 from treestore.backends.btree.commit import Committer, Prepare, ThreadJob
 from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.recovery import TreeChange
+from treestore.store import utc_now
 
 WRITERS, EACH = 32, 8
 
@@ -66,7 +71,7 @@ def test_threads_that_wait_share_the_next_sync(engine: Engine, disk: SimulatedDi
     disk.fault = None
     assert engine.state.count(1) == WRITERS * EACH
     assert len(syncs) < WRITERS * EACH / 4
-    assert not led(committer) and not committer._queue and not committer._busy
+    assert not led(committer) and not committer._queue and not committer.busy
     committer.close()
 
 
@@ -117,19 +122,19 @@ def test_a_thread_that_is_interrupted_while_it_waits(engine: Engine, disk: Simul
     committer.close()
 
 
-def test_a_reader_gives_way_only_while_a_thread_commits(engine: Engine, disk: SimulatedDisk) -> None:
-    committer = Committer(engine)
-    committer.give_way()
-    assert committer._gave_way == 0.0
+def test_a_reader_gives_way_while_a_thread_commits(disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = BtreeBackend.open(STORE, Settings(), fs=disk)
+    store = TreeStore(SyncDriver(backend, utc_now))
+    gave_way: list[float] = []
+    monkeypatch.setattr(commit, "time", SimpleNamespace(sleep=gave_way.append, perf_counter=time.perf_counter))
+    store.documents.store_document("p", "1", nodes("p", 3))
+    store.documents.get_outline("p")
+    assert gave_way == []
     slow_syncs(disk, 0.2)
-    writing = threading.Thread(target=committer.commit, args=(put(0),))
+    writing = threading.Thread(target=store.documents.store_document, args=("q", "1", nodes("q", 3)))
     writing.start()
-    while not committer._busy:
-        time.sleep(0.001)
-    committer.give_way()
-    assert committer._gave_way > 0.0
-    writing.join()
-    before = committer._gave_way
-    committer.give_way()
-    assert committer._gave_way == before
-    committer.close()
+    while writing.is_alive():
+        store.documents.get_outline("p")
+    assert gave_way
+    disk.fault = None
+    store.close()

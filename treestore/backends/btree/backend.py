@@ -83,7 +83,7 @@ class _Reader(ABC):
         """Answer one operation. Raises NotFound, Corrupted, Unavailable or Closed."""
         state, token = self._enter()
         try:
-            answer: R = self._answer(state, operation)
+            answer: R = self._reads.answer(state, operation)
             return answer
         finally:
             self._leave(token)
@@ -206,7 +206,8 @@ class BtreeBackend(_Reader):
 
     def _leave(self, token: int) -> None:
         self._engine.leave(token)
-        self._committer.give_way()
+        if self._committer.busy:
+            self._committer.give_way()
 
     def snapshot_now(self) -> BtreeSnapshot:
         """The present state, as a reader of its own."""

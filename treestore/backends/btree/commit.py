@@ -81,7 +81,7 @@ class Committer:
         self._queue: list[Job] = []
         self._queueing = threading.Lock()
         self._led = False  # whether a thread leads
-        self._busy: list[None] = []  # an entry for each thread that commits or waits for it
+        self.busy: list[None] = []  # an entry for each thread that commits or waits for it
         self._gave_way = 0.0
         self._turns: set[asyncio.AbstractEventLoop] = set()  # loops that have a turn scheduled
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="treestore-commit")
@@ -98,7 +98,7 @@ class Committer:
         """Commit one group; returns when it is durable. Raises what ``prepare`` raised or the engine's errors."""
         self._engine.ready()  # before any lock: in a forked child some may be held for ever
         job = ThreadJob(prepare)
-        self._busy.append(None)
+        self.busy.append(None)
         try:
             with self._queueing:
                 self._queue.append(job)
@@ -110,7 +110,7 @@ class Committer:
                     if not job.done:
                         self._run()
         finally:
-            self._busy.pop()
+            self.busy.pop()
             job.gone = not job.done
             if job.leads:
                 self._pass_on()
@@ -130,12 +130,12 @@ class Committer:
             following.tell()
 
     def give_way(self) -> None:
-        """Let go of the interpreter, if a thread commits and nobody has done so just before. To be called after each read."""
-        if self._busy:
-            now = time.perf_counter()
-            if now - self._gave_way > _GIVING_WAY_SECONDS:
-                self._gave_way = now
-                time.sleep(1e-9)  # none at all would often give the interpreter to nobody else
+        """Let go of the interpreter, unless somebody has done so just before. To be called after each read while a thread is
+        ``busy``."""
+        now = time.perf_counter()
+        if now - self._gave_way > _GIVING_WAY_SECONDS:
+            self._gave_way = now
+            time.sleep(1e-9)  # none at all would often give the interpreter to nobody else
 
     def _run(self) -> None:
         """Commit all that wait. The caller holds ``writer``."""
@@ -183,12 +183,12 @@ class Committer:
             self._in_thread()
 
     def _in_thread(self) -> None:
-        self._busy.append(None)
+        self.busy.append(None)
         try:
             with self._engine.writer:
                 self._run()
         finally:
-            self._busy.pop()
+            self.busy.pop()
 
 
 def _look(job: Job) -> None:
