@@ -26,7 +26,7 @@ from treestore.backends.btree.engine.format import (
     verify,
 )
 
-_OBJECT = 41  # bytes that CPython adds to each bytes object, with the list's pointer
+ENTRY_COST = 2 * 41  # bytes that CPython adds to key and value, with the lists' pointers
 _NODE = 300  # the node itself with its two lists
 
 
@@ -50,7 +50,7 @@ class Leaf:
     @property
     def cost(self) -> int:
         """About how many bytes of memory it takes, without values that lie (or will lie) on overflow pages."""
-        return _NODE + self.size + 2 * _OBJECT * len(self.keys)
+        return _NODE + self.size + ENTRY_COST * len(self.keys)
 
     def copy(self) -> Leaf:
         """The same entries in lists of its own."""
@@ -80,7 +80,7 @@ class Branch:
     @property
     def cost(self) -> int:
         """About how many bytes of memory it takes, without its children."""
-        return _NODE + self.size + 2 * _OBJECT * len(self.children)
+        return _NODE + self.size + ENTRY_COST * len(self.children)
 
     def copy(self) -> Branch:
         """The same children in a list of its own; the keys, which no edit changes in place, are shared."""

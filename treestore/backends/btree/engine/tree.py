@@ -26,7 +26,7 @@ from treestore.backends.btree.engine.format import (
     Value,
 )
 from treestore.backends.btree.engine.freelist import Run
-from treestore.backends.btree.engine.node import Branch, Child, Leaf, Node, Root, cell_size
+from treestore.backends.btree.engine.node import ENTRY_COST, Branch, Child, Leaf, Node, Root, cell_size
 from treestore.backends.btree.engine.pager import Pager
 
 N = TypeVar("N", Leaf, Branch)
@@ -71,8 +71,12 @@ class Edit:
         """A node to be changed in the place of this one: itself, if this edit made it, else a copy."""
         if node.maker == self.number:
             return node
-        self.retire(node)
-        return self.made(node.copy())
+        own = node.copy()
+        own.maker = self.number
+        if node.page:
+            self.retire(node)
+            self.dirty += own.cost
+        return own
 
     def retire(self, node: Node) -> None:
         """The new tree does not hold this node."""
@@ -327,20 +331,21 @@ def _changed(leaf: Leaf, key: bytes, value: bytes | None, edit: Edit) -> Leaf | 
     if size > PAGE_SIZE or (size < leaf.size and size < _SPARSE):
         return None
     leaf = edit.own(leaf)
-    edit.dirty -= leaf.cost
+    edit.dirty += size - leaf.size
     if found:
         edit.retire_value(leaf.values[i])
     if value is None:
         del leaf.keys[i], leaf.values[i]
         edit.entries -= 1
+        edit.dirty -= ENTRY_COST
     elif found:
         leaf.values[i] = value
     else:
         leaf.keys.insert(i, key)
         leaf.values.insert(i, value)
         edit.entries += 1
+        edit.dirty += ENTRY_COST
     leaf.size = size
-    edit.dirty += leaf.cost
     return leaf
 
 
