@@ -198,6 +198,9 @@ class NewContent:
     def number_texts(self) -> Iterator[None]:
         """Give the texts their numbers; to be called once, before anything else. Pauses now and then."""
         known, numbers = self._known, self._known.number_of
+        if not numbers:
+            self._number_new_texts()
+            return
         runs: list[TextRun] = []
         first = start = length = 0
         hashes = [node.text_hash for node in self._nodes] + self._page_hashes
@@ -227,6 +230,15 @@ class NewContent:
             runs.append(TextRun(first, start, length))
         _check_text_numbers(self.version, self._next_text)
         self.layout = msgspec.structs.replace(self.layout, texts=tuple(runs))
+
+    def _number_new_texts(self) -> None:
+        """Where no text is known all are new, and one run: what :meth:`number_texts` does then, at once."""
+        hashes = [node.text_hash for node in self._nodes] + self._page_hashes
+        start, self._next_text = self._next_text, self._next_text + len(hashes)
+        self._new_texts = [index for index, digest in enumerate(hashes) if digest is not None]
+        self._new_numbers = [start + index for index in self._new_texts]
+        _check_text_numbers(self.version, self._next_text)
+        self.layout = msgspec.structs.replace(self.layout, texts=(TextRun(0, start, len(hashes)),) if hashes else ())
 
     def families(self) -> Iterator[tuple[int, Iterator[Entry]]]:
         """The trees that get the content, each with its entries in key order."""

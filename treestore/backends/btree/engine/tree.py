@@ -135,18 +135,19 @@ def _leaves(keys: list[bytes], values: list[Value], fill: bool, edit: Edit) -> l
     return pieces
 
 
-def _branches(level: int, pieces: list[Piece], fill: bool, edit: Edit) -> list[Piece]:
-    """Children as branches of one level; the first piece's bound stays the bound of the first branch."""
-    if not pieces:
+def _branches(level: int, bounds: list[bytes], children: list[Child], fill: bool, edit: Edit) -> list[Piece]:
+    """Children with their bounds as branches of one level; the first bound stays the bound of the first branch."""
+    if not children:
         return []
-    sizes = [BRANCH_CELL + len(piece.bound) for piece in pieces]
-    cuts = [0, *_cuts(sizes, fill), len(pieces)]
+    if BRANCH_CELL * len(children) + sum(map(len, bounds)) <= PAGE_SIZE - PAGE_HEADER:
+        cuts = [0, len(children)]
+    else:
+        cuts = [0, *_cuts([BRANCH_CELL + len(bound) for bound in bounds], fill), len(children)]
     made = []
     for a, b in pairwise(cuts):
-        keys = [piece.bound for piece in pieces[a + 1 : b]]
-        children = [piece.child for piece in pieces[a:b]]
-        size = PAGE_HEADER + BRANCH_CELL * len(children) + sum(map(len, keys))
-        made.append(Piece(pieces[a].bound, edit.made(Branch(level, keys, children, size))))
+        keys = bounds[a + 1 : b]
+        size = PAGE_HEADER + BRANCH_CELL * (b - a) + sum(map(len, keys))
+        made.append(Piece(bounds[a], edit.made(Branch(level, keys, children[a:b], size))))
     return made
 
 
@@ -154,7 +155,7 @@ def _grown(level: int, pieces: list[Piece], count: int, edit: Edit) -> Root | No
     """A tree of the pieces of its topmost level: grown by levels, or shrunk where a branch has one child only."""
     while len(pieces) > 1:
         level += 1
-        pieces = _branches(level, pieces, False, edit)
+        pieces = _branches(level, [piece.bound for piece in pieces], [piece.child for piece in pieces], False, edit)
     if not pieces:
         return None
     child = pieces[0].child
@@ -175,27 +176,31 @@ Change = tuple[int, int, list[Piece]]
 
 def _rebuilt(branch: Branch, changes: list[Change], edit: Edit) -> list[Piece]:
     """A branch after changes of its children, in order, as one or more branches (none, if it is empty)."""
-    bounds = [b"", *branch.keys]
-    whole: list[Piece] = []
+    old = [b"", *branch.keys]
+    bounds: list[bytes] = []
+    children: list[Child] = []
     at = 0
     for first, last, pieces in changes:
-        whole += map(Piece, bounds[at:first], branch.children[at:first])
+        bounds += old[at:first]
+        children += branch.children[at:first]
         if pieces:
-            whole.append(Piece(bounds[first], pieces[0].child))
-            whole += pieces[1:]
+            bounds.append(old[first])
+            bounds += [piece.bound for piece in pieces[1:]]
+            children += [piece.child for piece in pieces]
         at = last + 1
-    end = len(whole)
-    whole += map(Piece, bounds[at:], branch.children[at:])
-    whole = _joined(whole, changes[0][0], end, branch.level - 1, edit)
+    end = len(children)
+    bounds += old[at:]
+    children += branch.children[at:]
+    _join(bounds, children, changes[0][0], end, branch.level - 1, edit)
     edit.retire(branch)
-    return _branches(branch.level, whole, at == len(bounds), edit)
+    return _branches(branch.level, bounds, children, at == len(old), edit)
 
 
-def _joined(pieces: list[Piece], first: int, last: int, level: int, edit: Edit) -> list[Piece]:
-    """The children with those of ``first``…``last - 1`` that are sparse joined with a neighbour."""
+def _join(bounds: list[bytes], children: list[Child], first: int, last: int, level: int, edit: Edit) -> None:
+    """Join those of the children ``first``…``last - 1`` that are sparse with a neighbour."""
     i = max(0, first - 1)
-    while i + 1 < len(pieces) and i < last:
-        left, right = pieces[i].child, pieces[i + 1].child
+    while i + 1 < len(children) and i < last:
+        left, right = children[i], children[i + 1]
         if not any(not isinstance(side, int) and not side.page and side.size < _SPARSE for side in (left, right)):
             i += 1
             continue
@@ -208,14 +213,14 @@ def _joined(pieces: list[Piece], first: int, last: int, level: int, edit: Edit) 
             joined = edit.made(Leaf(one.keys + two.keys, one.values + two.values, one.size + two.size - PAGE_HEADER))
         else:
             assert isinstance(one, Branch) and isinstance(two, Branch)
-            bound = pieces[i + 1].bound
+            bound = bounds[i + 1]
             size = one.size + two.size - PAGE_HEADER + len(bound)
             joined = edit.made(Branch(level, [*one.keys, bound, *two.keys], one.children + two.children, size))
         edit.retire(one)
         edit.retire(two)
-        pieces[i : i + 2] = [Piece(pieces[i].bound, joined)]
+        children[i : i + 2] = [joined]
+        del bounds[i + 1]
         last -= 1
-    return pieces
 
 
 # --- putting and deleting ------------------------------------------------------------------------------------------------
