@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -138,3 +139,25 @@ def test_a_reader_gives_way_while_a_thread_commits(disk: SimulatedDisk, monkeypa
     assert gave_way
     disk.fault = None
     store.close()
+
+
+def test_many_tasks_leave_the_loop_to_others_between_batches(engine: Engine, disk: SimulatedDisk) -> None:
+    committer = Committer(engine)
+    committing = commit._AT_ONCE * 4
+    committer.commit(put(committing))  # the log's file is begun
+
+    async def work() -> tuple[int, int]:
+        tasks = [asyncio.ensure_future(committer.commit_async(put(number))) for number in range(committing)]
+        turns = 0
+        syncs = slow_syncs(disk, 0.0)
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            turns += 1
+        await asyncio.gather(*tasks)
+        return turns, len(syncs)
+
+    turns, syncs = asyncio.run(work())
+    assert syncs == 4
+    assert turns >= 4
+    assert engine.state.count(1) == committing + 1
+    committer.close()

@@ -3,9 +3,9 @@
 Callers put their jobs into one queue; whoever gets the engine's ``writer`` lock takes all that wait there as one batch. Of
 threads one leads: it commits a batch while the others wait each for its own job, and then one whose job came meanwhile leads.
 If all waited for the lock, each would have to get it just to see that its job is done. Under asyncio the jobs of one turn of
-the loop are collected and committed at its end, in the loop itself while a sync takes about a millisecond or less: a thread
-would wait longer for the interpreter than for such a disk. Where syncs are slow, or the lock is taken, a thread commits and
-the loop goes on.
+the loop are collected and committed at its end, some at a time, in the loop itself while a sync takes about a millisecond or
+less: a thread would wait longer for the interpreter than for such a disk. Where syncs are slow, or the lock is taken, a thread
+commits and the loop goes on.
 
 A thread that commits lets go of the interpreter for each write and each sync, and with readers that never rest it would wait
 5 ms for each of them (``sys.getswitchinterval``) until it has it again. So readers give way while a commit is under way.
@@ -33,6 +33,7 @@ INLINE_SYNC_SECONDS = 0.001  # syncs that take longer than this run in a thread
 _GIVING_WAY_SECONDS = 0.00005  # so long a reader goes on before it gives way again
 _PATIENCE_SECONDS = 1.0  # of a thread that waits for a leader, who may have been interrupted at the worst moment
 _WEIGHT = 0.2  # of the newest sync in the moving average
+_AT_ONCE = 16  # jobs that are committed in a loop before others have their turn in it: some milliseconds
 
 
 class ThreadJob(Job):
@@ -137,12 +138,13 @@ class Committer:
             self._gave_way = now
             time.sleep(1e-9)  # none at all would often give the interpreter to nobody else
 
-    def _run(self) -> None:
-        """Commit all that wait. The caller holds ``writer``."""
+    def _run(self, most: int | None = None) -> None:
+        """Commit all that wait, or the first ``most`` of them. The caller holds ``writer``."""
         jobs: list[Job] = []
         try:
             with self._queueing:
-                jobs, self._queue = self._queue, []
+                jobs = self._queue[:most]
+                del self._queue[:most]
             batch = self._engine.begin(jobs)
             start, written = time.perf_counter(), bool(batch.written)
             self._engine.finish(batch)
@@ -173,9 +175,12 @@ class Committer:
         self._turns.discard(loop)
         if self.sync_seconds < INLINE_SYNC_SECONDS and self._engine.writer.acquire(blocking=False):
             try:
-                self._run()
+                self._run(_AT_ONCE)
             finally:
                 self._engine.writer.release()
+                if self._queue:
+                    self._turns.add(loop)
+                    loop.call_soon(self._turn, loop)
             return
         try:
             self._threads.submit(self._in_thread)
