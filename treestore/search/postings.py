@@ -41,13 +41,14 @@ FULL_ROW_BYTES = 2000
 """The size above which a row that an amendment makes longer is divided."""
 
 Places = Sequence[int]
-Block = list[tuple[int, int, int | bytes]]
+Part = tuple[int, int, int | bytes]
+Block = Sequence[Part]
 Group = tuple[int, int, Places]
 """``(least length, frequency, places in the segment)`` of nodes that have a term equally often and are about equally long."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_row = msgspec.msgpack.Decoder(tuple[list[str], list[msgspec.Raw]]).decode
-_decode_block = msgspec.msgpack.Decoder(list[tuple[int, int, int | bytes]]).decode
+_decode_block = msgspec.msgpack.Decoder(list[Part]).decode
 
 
 def length_class(length: int) -> int:
@@ -81,14 +82,16 @@ def pack(nodes: Sequence[Node]) -> Generator[None, None, Packed]:
     total = 0
     for start in range(0, len(nodes), SEGMENT_NODES):
         lengths: list[int] = []
-        places: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        # Bytes, and blocks that are tuples: the garbage collector would look at each of as many lists again and again.
+        places: defaultdict[int, defaultdict[str, bytearray]] = defaultdict(lambda: defaultdict(bytearray))
         work = 0
         for place, node in enumerate(nodes[start : start + SEGMENT_NODES]):
             terms = node_terms(node, node.text)
             lengths.append(len(terms))
             of_class = places[length_class(len(terms))]
+            packed = place.to_bytes(2, "little")
             for term in terms:
-                of_class[term].append(place)
+                of_class[term].extend(packed)
             work += 64 + len(terms)
             if work > _SLICE:
                 work = 0
@@ -108,21 +111,22 @@ _SLICE = 4096  # terms to be counted, or blocks to be packed, between two yields
 
 
 def _blocks(
-    places: Mapping[int, Mapping[str, list[int]]], lengths: Sequence[int]
-) -> Generator[None, None, dict[str, Block]]:
-    """The blocks of a segment by term. ``places``: by class and term, each as often as the node has the term."""
-    blocks: dict[str, Block] = {}
+    places: Mapping[int, Mapping[str, bytearray]], lengths: Sequence[int]
+) -> Generator[None, None, dict[str, tuple[Part, ...]]]:
+    """The blocks of a segment by term. ``places``: by class and term, packed, each as often as the node has the term."""
+    blocks: dict[str, tuple[Part, ...]] = {}
     work = 0
     for of_class in sorted(places):
         least = min([length for length in lengths if length_class(length) == of_class])
-        for term, found in places[of_class].items():
-            count = len(found)
+        for term, packed in places[of_class].items():
+            count = len(packed) // 2
+            found = _little_endian(array("H", packed))
             if count == 1:
-                block: Block = [(least, 1, found[0])]
+                block: tuple[Part, ...] = ((least, 1, found[0]),)
             elif len(set(found)) == count:
-                block = [(least, 1, pack_places(found))]
+                block = ((least, 1, bytes(packed)),)
             else:
-                block = [(least, frequency, pack_places(group)) for frequency, group in _by_frequency(found)]
+                block = tuple([(least, frequency, pack_places(group)) for frequency, group in _by_frequency(found)])
             work += 4 + count
             if work > _SLICE:
                 work = 0
@@ -134,7 +138,7 @@ def _blocks(
     return blocks
 
 
-def _by_frequency(found: list[int]) -> Sequence[tuple[int, list[int]]]:
+def _by_frequency(found: Sequence[int]) -> Sequence[tuple[int, list[int]]]:
     """Places (ascending, repeated as often as the node has the term) by how often they are repeated."""
     groups: dict[int, list[int]] = {}
     last, frequency = found[0], 0
@@ -161,7 +165,7 @@ def _rows(blocks: Iterable[tuple[str, Block | msgspec.Raw]]) -> Iterator[tuple[s
     size = 0
     for term, block in blocks:
         more = len(term) + 6
-        if type(block) is list:
+        if not isinstance(block, msgspec.Raw):
             for _, _, group in block:
                 more += 4 if isinstance(group, int) else 6 + len(group)
         else:
