@@ -32,6 +32,7 @@ _PAGES_BYTES = 250  # first and last page and their place here
 _INTEGER_BYTES = 32
 _FEW = 64  # nodes of a small document that may be amended before all are read anew
 _ADMITTED = 16  # where there is no room, one node of so many is kept
+_MOSTLY = 16  # of so many nodes of an answer one may be read by itself: few are but amended
 _TOGETHER = 256  # nodes that are kept at once; others who keep wait for so many
 _REPORTED = 1024 * 1024  # bytes; the room that is taken is reported in such steps
 
@@ -79,17 +80,17 @@ class Kept(Generic[N]):
         """Whether there is nothing left to be given up."""
         return not self.ordinals
 
-    def between(self, first: int, last: int, amended: Callable[[int], N | None]) -> list[N] | None:
-        """The nodes from ``first`` to ``last``; None if not all of them are kept. ``amended`` gives those that are kept apart,
-        or None."""
+    def between(self, first: int, last: int, get: Callable[[int], N]) -> list[N] | None:
+        """The nodes from ``first`` to ``last``, those that are shared from here and the others by ``get``; None if too many
+        are not kept: then it takes less time to read all."""
         found = self.nodes[first : last + 1]
         if not all(found):
-            for i, node in enumerate(found):
-                if node is None:
-                    pattern = self.patterns.get(first + i)
-                    found[i] = amended(first + i) if pattern is None else pattern.copy()
-                    if found[i] is None:
-                        return None
+            absent = [ordinal for ordinal, node in enumerate(found, first) if node is None]
+            patterns = self.patterns
+            if sum([ordinal not in patterns for ordinal in absent]) > len(found) // _MOSTLY:
+                return None
+            for ordinal in absent:
+                found[ordinal - first] = get(ordinal)
         return cast(list[N], found)
 
 
@@ -143,7 +144,7 @@ class NodeCache:
 
     def has_spare(self, count: int) -> bool:
         """Whether so many nodes more leave room enough for others: then a larger answer is kept, too."""
-        return self.used + count * _USUAL_BYTES <= self.budget * 5 // 8
+        return self.used + count * _USUAL_BYTES <= self.budget * 7 // 8
 
     def begin(self, count: int) -> Kept[N]:
         """A place for the nodes of a content."""

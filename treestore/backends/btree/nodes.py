@@ -133,7 +133,7 @@ class Nodes(Generic[N]):
     def between(self, first: int, last: int) -> list[N]:
         """The nodes from ``first`` to ``last``, all of them."""
         self._check_end(last)
-        found = self._kept.between(first, last, self._amended)
+        found = self._kept.between(first, last, self._get)
         if found is not None:
             return found
         made = run(self._state, self._content, self._weight, first, last)

@@ -102,10 +102,10 @@ class NativeSync(Contender):
         """There is nothing to be done."""
 
     def forget(self) -> None:
-        """Open the store anew, and read all of its pages."""
+        """Open the store anew, and read all of its pages: by a check, which makes no records of nodes that could be kept."""
         self._store.close()
         self._open()
-        self.answer("whole", VERSION)
+        self._store.check()
 
 
 class _Async(Awaited):
@@ -163,10 +163,10 @@ class NativeAsync(_Async):
         """There is nothing to be done."""
 
     def forget(self) -> None:
-        """Open the store anew, and read all of its pages."""
+        """Open the store anew, and read all of its pages: by a check, which makes no records of nodes that could be kept."""
         self._loop.run(_closed(self._store))
         self._open()
-        self.answer("whole", VERSION)
+        self._loop.run(self._store.check())
 
 
 class OnPostgres(_Async):
@@ -185,6 +185,9 @@ class OnPostgres(_Async):
     def close(self) -> None:
         super().close()
         self._database.drop()
+
+    def forget(self) -> None:
+        """Nothing is kept of earlier answers."""
 
     def prepare(self) -> None:
         self._database.vacuum()
