@@ -30,7 +30,8 @@ from treestore.errors import OutcomeUnknown
 Prepare = Callable[[State], list[TreeChange]]
 
 INLINE_SYNC_SECONDS = 0.001  # syncs that take longer than this run in a thread
-_GIVING_WAY_SECONDS = 0.00005  # so long a reader goes on before it gives way again
+_GOING_ON_SECONDS = 0.0002  # so long a reader goes on before it gives way again
+_GIVING_WAY_SECONDS = 0.0002  # about what another thread takes to wake up
 _PATIENCE_SECONDS = 1.0  # of a thread that waits for a leader, who may have been interrupted at the worst moment
 _WEIGHT = 0.2  # of the newest sync in the moving average
 _AT_ONCE = 16  # jobs that are committed in a loop before others have their turn in it: some milliseconds
@@ -90,6 +91,7 @@ class Committer:
 
     def close(self) -> None:
         """Commit what waits in the queue, and wait for what is under way."""
+        self.busy.append(None)
         self._in_thread()
         self._threads.shutdown()
 
@@ -134,9 +136,9 @@ class Committer:
         """Let go of the interpreter, unless somebody has done so just before. To be called after each read while a thread is
         ``busy``."""
         now = time.perf_counter()
-        if now - self._gave_way > _GIVING_WAY_SECONDS:
+        if now - self._gave_way > _GOING_ON_SECONDS:
             self._gave_way = now
-            time.sleep(1e-9)  # none at all would often give the interpreter to nobody else
+            time.sleep(_GIVING_WAY_SECONDS)
 
     def _run(self, most: int | None = None) -> None:
         """Commit all that wait, or the first ``most`` of them. The caller holds ``writer``."""
@@ -182,13 +184,14 @@ class Committer:
                     self._turns.add(loop)
                     loop.call_soon(self._turn, loop)
             return
+        self.busy.append(None)
         try:
             self._threads.submit(self._in_thread)
         except RuntimeError:  # the store is being closed: do it here
             self._in_thread()
 
     def _in_thread(self) -> None:
-        self.busy.append(None)
+        """Commit in a thread, which was counted as ``busy`` before, when it had to be woken."""
         try:
             with self._engine.writer:
                 self._run()
@@ -205,11 +208,13 @@ def _look(job: Job) -> None:
 
 
 def _tell(jobs: list[Job]) -> None:
-    """Wake the callers of finished jobs, from whatever thread."""
+    """Wake the callers of finished jobs, from whatever thread; those of another loop by one call, as each call would let go of
+    the interpreter."""
     try:
         running = asyncio.get_running_loop()
     except RuntimeError:
         running = None
+    elsewhere: dict[asyncio.AbstractEventLoop, list[_AsyncJob]] = {}
     for job in jobs:
         if isinstance(job, ThreadJob):
             job.tell()
@@ -217,5 +222,12 @@ def _tell(jobs: list[Job]) -> None:
             if running is job.loop:
                 job.tell()
             else:
-                with contextlib.suppress(RuntimeError):  # its loop is closed
-                    job.loop.call_soon_threadsafe(job.tell)
+                elsewhere.setdefault(job.loop, []).append(job)
+    for loop, its_jobs in elsewhere.items():
+        with contextlib.suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(_tell_all, its_jobs)
+
+
+def _tell_all(jobs: list[_AsyncJob]) -> None:
+    for job in jobs:
+        job.tell()
