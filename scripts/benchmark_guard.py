@@ -34,7 +34,7 @@ except ModuleNotFoundError:
     raise  # it is there that something is missing
 
 LEAST = {
-    "store": (TREESTORE, SQLITE, 0.2),
+    "store": (TREESTORE, SQLITE, 0.27),
     "store searchable": (TREESTORE, SQLITE, 0.17),
     "store equal": (TREESTORE, SQLITE, 0.17),
     "amend": (TREESTORE, SQLITE, 0.07),
@@ -47,12 +47,12 @@ LEAST = {
     "subtree": (TREESTORE, SQLITE, 2.5),
     "subtree, first": (TREESTORE, SQLITE, 0.3),
     "subtree, outline": (TREESTORE, SQLITE, 2.5),
-    "whole": (TREESTORE, SQLITE, 0.6),
+    "whole": (TREESTORE, SQLITE, 3.0),
     "ancestors": (TREESTORE, SQLITE, 0.7),
     "as of": (TREESTORE, SQLITE, 0.7),
     "page": (TREESTORE, SQLITE, 0.3),
     "search, 2 words: rare + rare": (TREESTORE, SQLITE, 0.35),
-    "search, 2 words: rare + common": (TREESTORE, SQLITE, 4.0),
+    "search, 2 words: rare + common": (TREESTORE, SQLITE, 3.0),
 }
 """For each case by its name: the face of treestore, who it is compared with, and how many times as fast it must be."""
 
