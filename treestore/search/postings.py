@@ -120,10 +120,9 @@ def _blocks(
         least = min([length for length in lengths if length_class(length) == of_class])
         for term, packed in places[of_class].items():
             count = len(packed) // 2
-            found = _little_endian(array("H", packed))
             if count == 1:
-                block: tuple[Part, ...] = ((least, 1, found[0]),)
-            elif len(set(found)) == count:
+                block: tuple[Part, ...] = ((least, 1, int.from_bytes(packed, "little")),)
+            elif len(set(found := _little_endian(array("H", packed)))) == count:
                 block = ((least, 1, bytes(packed)),)
             else:
                 block = tuple([(least, frequency, pack_places(group)) for frequency, group in _by_frequency(found)])
