@@ -27,7 +27,7 @@ from treestore.bench.cases import ASYNC, SQLITE, TREESTORE
 from treestore.bench.contender import Place
 from treestore.bench.contenders.disk import DISK, Disk
 from treestore.bench.contenders.sqlite import Sqlite
-from treestore.bench.contenders.treestores import SETTINGS
+from treestore.bench.contenders.treestores import SETTINGS, face
 from treestore.bench.corpus import VERSION
 from treestore.bench.writes.disks import WatchedDisk
 from treestore.bench.writes.given import Amend, Delete, Store, Write
@@ -180,23 +180,14 @@ def _run_threads(
 
 def _writing(store: SyncTreeStore | AsyncTreeStore) -> Callable[[Write], Any]:
     """How a write is asked of treestore. On the asynchronous face it gives an awaitable."""
-    documents = store.documents
-    store_document: Callable[..., Any] = documents.store_document
+    documents, verbs = store.documents, face(store)
     update_node: Callable[..., Any] = documents.update_node
     delete_document: Callable[..., Any] = documents.delete_document
 
     def ask(write: Write) -> Any:
         match write:
             case Store(tree, searchable):
-                version = tree.version
-                return store_document(
-                    version.policy_id,
-                    version.version_id,
-                    tree.given,
-                    effective_date=version.effective_date,
-                    description=version.description,
-                    searchable=searchable,
-                )
+                return verbs["store_searchable" if searchable else "store"](tree)
             case Amend():
                 return update_node(write.policy_id, write.node_id, version_id=VERSION, text=write.text)
             case Delete(policy_id):
