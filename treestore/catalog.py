@@ -107,6 +107,13 @@ VERSIONS = Table(
         Column("analyzer", "text"),
         Column("term_count", "bigint"),
     ),
+    beside=(
+        # What the nodes were when what is ours was derived of them: their number, greatest id and newest updated_at.
+        Column("fingerprint_count", "integer"),
+        Column("fingerprint_id", "bigint"),
+        Column("fingerprint_updated_at", "time"),
+        Column("broken", "text"),  # why the nodes with this fingerprint form no tree
+    ),
 )
 
 NODES = Table(

@@ -7,6 +7,7 @@
     treestore_intervals             rows of page ranges: treestore.trees.intervals
     treestore_policies              one row for each policy, which a writer locks before it changes anything of it
     treestore_groups                the write groups applied of late
+    treestore_adoption              one row, if the first two tables are shared with the reasoning-service's own code
 
 The policy leads every key and index of ours, and text in keys is ordered by code points (``COLLATE "C"``), on any server.
 There are no triggers, extensions or foreign keys of ours: a group is written whole, and a check finds what belongs to nobody.
@@ -38,7 +39,7 @@ from sqlalchemy.types import TypeEngine
 from treestore import catalog
 from treestore.catalog import Column
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """The schema's revisions, oldest first; the last one is what this code works on."""
 
 VERSION_TABLE = "treestore_alembic_version"
@@ -164,6 +165,13 @@ GROUPS = Table(
         ),
     ),
     PrimaryKeyConstraint("policy_id", "group_id", name="treestore_groups_pkey"),
+)
+
+ADOPTION = Table(
+    "treestore_adoption",
+    METADATA,
+    _column(Column("adopted_at", "time", required=True)),
+    PrimaryKeyConstraint("adopted_at", name="treestore_adoption_pkey"),
 )
 
 CONTENT = (NODES, PAGE_TEXTS, POSTINGS, LENGTHS, INTERVALS)
