@@ -73,9 +73,7 @@ def old_database(rows: bool = False) -> str:
 
 def adopted_url() -> str:
     """The URL of a new, empty database whose tables were the service's and are adopted; it goes with the test."""
-    name = databases.new_name()
-    databases.server().make_database(name, _adopted_template(databases.server().host))
-    return databases.server().url(name)
+    return databases.server().url(databases.lend(_adopted_template(databases.server().host)))
 
 
 @cache

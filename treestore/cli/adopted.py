@@ -136,13 +136,13 @@ def status(context: typer.Context, store: Store = None, as_json: Json = False) -
     others have written it. Broken: its nodes form no tree. All but the first are read by deriving them in memory.
     """
     need_packages()
-    from treestore.backends.postgres import adopted, migrations
+    from treestore.backends.postgres import adopted, ids
 
     async def work(backend: PostgresBackend) -> tuple[bool, list[Surveyed]]:
         return backend.shared, await adopted.survey(backend)
 
     shared, versions = _run(context, store, work)
-    last, greatest = _ids_used(migrations, database_address(context, store))
+    last, greatest = ids.ids_used(database_address(context, store))
     states = Counter[str](version.state for version in versions)
     broken = [version for version in versions if version.state == "broken"]
     if as_json:
@@ -164,10 +164,6 @@ def status(context: typer.Context, store: Store = None, as_json: Json = False) -
     )
     if broken:
         write_table(("POLICY", "VERSION", "REASON"), [_cells(version, version.broken) for version in broken])
-
-
-def _ids_used(migrations: Any, address: Any) -> tuple[int, int]:
-    return getattr(migrations, "ids_used", lambda _: (0, 2**31 - 1))(address)
 
 
 _STATES = ("derived", "stale", "underived", "broken", "deleted")
