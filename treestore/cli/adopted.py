@@ -51,12 +51,15 @@ def repair(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """As derive, also of versions that others have changed since."""
+    """As derive, also of versions that others have changed since.
+
+    What treestore kept of versions that others have deleted goes.
+    """
 
     def wanted(version: Surveyed) -> bool:
         return version.state in ("underived", "stale") or (every and version.state != "deleted")
 
-    _derive(context, store, policy, wanted, batch, load, again=every, as_json=as_json)
+    _derive(context, store, policy, wanted, batch, load, repairing=True, again=every, as_json=as_json)
 
 
 def _derive(
@@ -67,6 +70,7 @@ def _derive(
     batch: int,
     load: int,
     *,
+    repairing: bool = False,
     again: bool = False,
     as_json: bool,
 ) -> None:
@@ -80,6 +84,8 @@ def _derive(
             async for one in adopted.derive(backend, versions, batch=batch, load=load, again=again):
                 done.append(one)
                 bar.advance(one.version.node_count)
+        if repairing:
+            await adopted.clear_strays(backend)
         return done
 
     _report(_run(context, store, work), as_json=as_json)

@@ -117,6 +117,12 @@ async def _derive(session: Session, found: Found) -> str | None:
     return made.broken
 
 
+async def clear_strays(session: Session, _: None) -> None:
+    """Delete what is kept of versions whose rows others have deleted."""
+    for table in (PAGE_TEXTS, POSTINGS, LENGTHS, INTERVALS):
+        await session.run(statements.clear_strays(table.name), {})
+
+
 _FIELDS = ("section_path", "ordinal", "last_ordinal", "parent_ordinal", "depth", "node_hash", "tree_hash", "text_hash")
 """The fields of :data:`.sql.shared.DERIVED`."""
 
