@@ -14,6 +14,7 @@ from treestore import pageindex
 from treestore.config import Settings
 from treestore.errors import (
     AccessDenied,
+    BrokenTree,
     Closed,
     Conflict,
     Corrupted,
@@ -69,6 +70,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AccessDenied",
+    "BrokenTree",
     "AsyncDriver",
     "AsyncTreeStore",
     "CheckReport",
