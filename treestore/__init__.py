@@ -70,9 +70,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AccessDenied",
-    "BrokenTree",
     "AsyncDriver",
     "AsyncTreeStore",
+    "BrokenTree",
     "CheckReport",
     "Closed",
     "Conflict",
