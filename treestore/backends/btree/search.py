@@ -59,16 +59,17 @@ def analyzers(state: State) -> dict[str, int]:
 
 def stored_segments(state: State, content: Content) -> list[Segment]:
     """All postings of a version, as they lie in the store."""
+    number = content.place.parts.postings
     rows: dict[int, list[tuple[str, bytes]]] = {}
-    lengths = [raw for _, raw in state.scan(LENGTHS, *under(content.place.content))]
-    for key, row in state.scan(POSTINGS, *under(content.place.content)):
+    lengths = [raw for _, raw in state.scan(LENGTHS, *under(number))]
+    for key, row in state.scan(POSTINGS, *under(number)):
         segment = int.from_bytes(key[4:6], "big")
         try:
             rows.setdefault(segment, []).append((key[6:].decode(), row))
         except UnicodeDecodeError as error:
-            raise Corrupted(f"the key of a row of postings of content {content.place.content} can't be decoded") from error
+            raise Corrupted(f"the key of a row of postings of content {number} can't be decoded") from error
         if len(key) < 6 or segment >= len(lengths):
-            raise Corrupted(f"content {content.place.content} has a row of postings that belongs to no segment")
+            raise Corrupted(f"content {number} has a row of postings that belongs to no segment")
     return [Segment(tuple(rows.get(at, ())), raw) for at, raw in enumerate(lengths)]
 
 
@@ -118,23 +119,23 @@ class _Searched:
 
     def _row(self, at: int, term: str) -> tuple[bytes, bytes]:
         """The key and the row of a segment where a term is or would be."""
-        key = posting_key(self._content.place.content, at, term)
+        key = posting_key(self._content.place.parts.postings, at, term)
         entry = self._state.floor(POSTINGS, key)
         if entry is None or entry[0][:6] != key[:6]:
-            raise Corrupted(f"segment {at} of content {self._content.place.content} has no postings")
+            raise Corrupted(f"segment {at} of content {self._content.place.parts.postings} has no postings")
         return entry
 
     def terms_from(self, at: int, first: str) -> Iterator[str]:
         """The terms of a segment that are not below the first one, in order."""
         low, _ = self._row(at, first)
-        high = posting_key(self._content.place.content, at + 1, "")
+        high = posting_key(self._content.place.parts.postings, at + 1, "")
         for _, row in self._state.scan(POSTINGS, low, high):
             yield from (term for term in postings.row_blocks(row)[0] if term >= first)
 
 
 def lengths_of(state: State, content: Content, number: int) -> array[int]:
     """The number of terms of each node of a segment, read from the store."""
-    raw = state.get(LENGTHS, two_numbers(content.place.content, number))
+    raw = state.get(LENGTHS, two_numbers(content.place.parts.postings, number))
     if raw is None:
-        raise Corrupted(f"segment {number} of content {content.place.content} has no lengths of nodes")
+        raise Corrupted(f"segment {number} of content {content.place.parts.postings} has no lengths of nodes")
     return postings.unpack_lengths(raw, segment_size(content.place.nodes, number))
