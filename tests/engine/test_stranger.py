@@ -179,7 +179,7 @@ class Stranger:
 
     def nodes(self, policy: str, version: str) -> list[list[Any]]:
         """The fields of a version's nodes, in order, read as FORMAT.md says."""
-        own, (_, count, _, texts, rows, _) = self.layout(policy, version)
+        own, (_, count, _, texts, rows, _, _) = self.layout(policy, version)
         ids = msgspec.msgpack.encode(policy) + msgspec.msgpack.encode(version)
         found = []
         for ordinal in range(count):
@@ -189,21 +189,20 @@ class Stranger:
             found.append(msgspec.msgpack.decode(b"\xdc\x00\x18" + ids + row + (text or b"\xc0")))  # 24 fields
         return found
 
-    def part(self, policy: str, version: str, at: int) -> tuple[bytes, int]:
-        """The content number that the keys of a part of a version begin with, and how many nodes it has."""
-        _, (_, count, _, _, _, parts) = self.layout(policy, version)
-        return parts[at].to_bytes(4, "big"), count
-
     def terms(self, policy: str, version: str) -> list[dict[str, int]]:
         """How often each node of a version has each term, proved against the lengths."""
-        content, count = self.part(policy, version, 2)
+        _, (_, count, _, _, _, _, layers) = self.layout(policy, version)
         assert count <= 16384, "one segment"
-        lengths = struct.unpack(f"<{count}H", self.trees[13][content + bytes(4)])
+        rows: dict[str, bytes] = {}
+        lengths: tuple[int, ...] = ()
+        for content in (number.to_bytes(4, "big") for number in reversed(layers)):
+            rows |= {key[6:].decode(): row for key, row in self.trees[12].items() if key[:6] == content + bytes(2)}
+            packed = self.trees[13].get(content + bytes(4))
+            lengths = lengths if packed is None else struct.unpack(f"<{count}H", packed)
         found: list[dict[str, int]] = [{} for _ in range(count)]
         last = ""
-        rows = {key[6:].decode(): row for key, row in sorted(self.trees[12].items()) if key[:6] == content + bytes(2)}
-        assert next(iter(rows)) == ""
-        for name, row in rows.items():
+        assert min(rows) == ""
+        for name, row in sorted(rows.items()):
             for term, block in zip(*msgspec.msgpack.decode(row), strict=True):
                 assert last < term >= name
                 last = term
@@ -217,8 +216,8 @@ class Stranger:
 
     def pages(self, policy: str, version: str) -> list[tuple[int, ...]]:
         """The page ranges of a version of up to 128 nodes that have one: first page, last page, ordinal."""
-        content, _ = self.part(policy, version, 3)
-        row = self.trees[14][content + bytes(5)]
+        _, (_, _, _, _, _, (_, _, content), _) = self.layout(policy, version)
+        row = self.trees[14][content.to_bytes(4, "big") + bytes(5)]
         assert row[0] == 0, "the root is a leaf row"
         count = (len(row) - 1) // 12
         columns = struct.unpack(f"<{3 * count}I", row[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -12,12 +13,10 @@ from treestore.backends.btree.keyspace import (
     LAYOUTS,
     LENGTHS,
     NODES,
-    PART_TREES,
     POSTINGS,
     TEXTS,
     Head,
     Layout,
-    Parts,
     decode_outline,
     encode,
     encode_row,
@@ -26,8 +25,8 @@ from treestore.backends.btree.keyspace import (
     row_prefix,
     row_text_hash,
     two_numbers,
-    under,
 )
+from treestore.backends.btree.layers import MOST_LAYERS, entries, lengths_at, row_at
 from treestore.backends.btree.overlay import Overlay
 from treestore.backends.btree.runs import Run, Runs, names, number_at, numbers_of, with_number
 from treestore.errors import Corrupted
@@ -61,7 +60,7 @@ def amend(view: Overlay, write: AmendNodes, take_content: Callable[[], int]) -> 
     if len(layout.rows) > most_runs(layout.nodes):
         head, layout = _in_one_run(view, head, layout, others, version)
     if write.terms:
-        layout = _with_own_postings(view, layout, others, take_content)
+        layout = _with_own_postings(view, head, layout, others, take_content)
     for change in write.terms:
         _amend_postings(view, layout, change)
     if layout != before:
@@ -108,37 +107,41 @@ def _in_one_run(view: Overlay, head: Head, layout: Layout, others: Sequence[Layo
     return msgspec.structs.replace(head, next_row=run.end), anew
 
 
-def _with_own_postings(view: Overlay, layout: Layout, others: Sequence[Layout], take_content: Callable[[], int]) -> Layout:
-    """The layout with postings that no other version has: copied, if need be."""
-    shared = layout.parts.postings
-    if all(other.parts.postings != shared for other in others):
+def _with_own_postings(
+    view: Overlay, head: Head, layout: Layout, others: Sequence[Layout], take_content: Callable[[], int]
+) -> Layout:
+    """The layout with a first layer of postings that no other version has."""
+    layers = layout.postings
+    if all(layers[0] not in other.postings for other in others):
         return layout
     own = take_content()
-    for tree in PART_TREES[Parts._fields.index("postings")]:
-        view.put_all(tree, [(number_key(own, key[4:]), raw) for key, raw in view.scan(tree, *under(shared))])
-    return msgspec.structs.replace(layout, parts=layout.parts._replace(postings=own))
+    if len(layers) < MOST_LAYERS:
+        return msgspec.structs.replace(layout, postings=(own, *layers))
+    for tree in (POSTINGS, LENGTHS):
+        view.put_all(tree, [(number_key(own, key), raw) for key, raw in list(entries(view.entries, tree, layers))])
+    alone = msgspec.structs.replace(layout, postings=(own,))
+    free(view, head, layout, [*others, alone])
+    return alone
 
 
 def _amend_postings(view: Overlay, layout: Layout, change: TermChange) -> None:
-    """Change the rows of postings that a change of one node's terms is about."""
-    segment, content = change.ordinal // SEGMENT_NODES, layout.parts.postings
-    low = posting_key(content, segment, "")
+    """Change the rows of postings that a change of one node's terms is about, in the first layer."""
+    segment, layers = change.ordinal // SEGMENT_NODES, layout.postings
 
     def row_of(term: str) -> tuple[str, bytes]:
-        found = view.floor(POSTINGS, low, posting_key(content, segment, term))
+        found = row_at(partial(view.floor, POSTINGS), layers, segment, term)
         if found is None:
-            raise Corrupted(f"segment {segment} of content {content} has no postings")
-        return found[0][len(low) :].decode(), found[1]
+            raise Corrupted(f"segment {segment} of content {layers[0]} has no postings")
+        return found
 
     for name, row in postings.amended(row_of, change).items():
-        key = posting_key(content, segment, name)
-        if row is None:
+        key = posting_key(layers[0], segment, name)
+        if row is None and len(layers) == 1:
             view.delete(POSTINGS, key)
         else:
-            view.put(POSTINGS, key, row)
-    key = two_numbers(content, segment)
-    lengths = view.get(LENGTHS, key)
+            view.put(POSTINGS, key, row or postings.EMPTY_ROW)
+    lengths = lengths_at(view.get, layers, segment)
     if lengths is None:
-        raise Corrupted(f"segment {segment} of content {content} has no lengths of nodes")
+        raise Corrupted(f"segment {segment} of content {layers[0]} has no lengths of nodes")
     size = postings.segment_size(layout.nodes, segment)
-    view.put(LENGTHS, key, postings.amended_lengths(lengths, size, change))
+    view.put(LENGTHS, two_numbers(layers[0], segment), postings.amended_lengths(lengths, size, change))

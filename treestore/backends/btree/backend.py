@@ -46,7 +46,7 @@ from treestore.search.query import say_stale
 R = TypeVar("R")
 
 BULK_BYTES = 1024 * 1024  # a tree above this is laid out before its group is committed
-_LOGGED = 8  # where the new entries of a tree are more than this part of it, they are loaded in bulk, not written to the log
+_LOGGED = 64  # where a tree's new entries are more than this part of it, they are loaded in bulk, not written to the log
 _NODE_BYTES = 250  # about what a node takes beside its strings
 _RESTAGE = 3  # a bulk load that others overtook is tried so often, and then goes through the log
 _WHOLE_STORE = frozenset({Stats, Check, Backup, Compact})

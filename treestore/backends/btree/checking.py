@@ -25,9 +25,11 @@ from treestore.backends.btree.keyspace import (
     HEADS,
     INTERVALS,
     LAYOUTS,
+    LENGTHS,
     NODE_IDS,
     NODES,
     PART_TREES,
+    POSTINGS,
     TEXTS,
     TREES,
     VERSIONS,
@@ -70,7 +72,7 @@ def check_moment(
         "pages_branch": pages.branch_pages,
         "pages_overflow": pages.overflow_pages,
         "versions": state.count(VERSIONS),
-        "rows": state.count(NODES),
+        "nodes": state.count(NODES),
         "texts": state.count(TEXTS),
     }
     problems = list(pages.problems)
@@ -135,12 +137,13 @@ def _check_policies(state: State) -> Generator[None, None, list[str]]:
 
 
 class _Used:
-    """What versions of a policy have: numbers of rows and texts, and of contents by part."""
+    """What versions of a policy have: numbers of rows and texts, and of contents by part and for postings."""
 
     def __init__(self) -> None:
         self.rows: set[int] = set()
         self.texts: set[int] = set()
         self.parts: set[tuple[int, int]] = set()
+        self.layers: set[int] = set()
 
 
 def _check_version(state: State, content: Content, used: _Used, sums: dict[int, int]) -> list[str]:
@@ -165,12 +168,15 @@ def _check_version(state: State, content: Content, used: _Used, sums: dict[int, 
     segments = stored_segments(state, content)
     terms = by_node(segments, len(nodes)) if segments else []
     problems += search_soundness.problems(version, nodes, terms)
-    rows = sum(len(segment.rows) for segment in segments)
-    counts = ((layout.nodes,), (layout.pages, layout.pages), (rows, len(segments)), (len(ranges),))
+    counts = ((layout.nodes,), (layout.pages, layout.pages), (len(ranges),))
     for part, number in enumerate(layout.parts):
         for tree, count in zip(PART_TREES[part], counts[part], strict=True):
             sums[tree] += count if (part, number) not in used.parts else 0
         used.parts.add((part, number))
+    for number in set(layout.postings) - used.layers:
+        used.layers.add(number)
+        for tree in (POSTINGS, LENGTHS):
+            sums[tree] += sum(1 for _ in state.scan(tree, *under(number)))
     used.rows.update(numbers_of(layout.rows))
     used.texts.update(number_at(layout.texts, node.ordinal) for node in nodes if node.text_hash is not None)
     used.texts.update(number_at(layout.texts, layout.nodes + i) for i in range(layout.pages))

@@ -1,7 +1,8 @@
 """What a version's content is in the store's trees: laid out, replaced, deleted.
 
 Versions of a policy share what is equal. A row or a text is written once for all versions that have it in succession, and
-deleted with the last version that maps its number; so is a part (:data:`.keyspace.PART_TREES`), as a whole.
+deleted with the last version that maps its number; so is a part (:data:`.keyspace.PART_TREES`), as a whole, and so is a layer
+of postings.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ from treestore.backends.btree.keyspace import (
     interval_key,
     number_key,
     one_number,
-    posting_key,
     row_text_hash,
     row_tree_hash,
     two_numbers,
     under,
 )
+from treestore.backends.btree.layers import MOST_LAYERS, Layers, Segments, all_of, changed
 from treestore.backends.btree.overlay import Entry, Overlay
-from treestore.backends.btree.runs import Run, Runs, number_at, numbers_of, outside, runs_of
+from treestore.backends.btree.runs import Run, Runs, numbers_of, outside, runs_of
 from treestore.errors import Unavailable
 from treestore.operations import ReplaceVersion
 from treestore.records import Version
@@ -111,6 +112,10 @@ def free(view: Overlay, head: Head, layout: Layout, kept: Sequence[Layout]) -> N
         if all(other.parts[part] != number for other in kept):
             for tree in PART_TREES[part]:
                 view.delete_range(tree, *under(number))
+    for number in layout.postings:
+        if all(number not in other.postings for other in kept):
+            for tree in (POSTINGS, LENGTHS):
+                view.delete_range(tree, *under(number))
 
 
 def check_numbers(version: Version, following: int, tree: int) -> None:
@@ -134,7 +139,7 @@ class Base:
     def __init__(self, view: Overlay, policy: int, layout: Layout | None, nodes: int) -> None:
         self.layout = layout
         self.equal = bytearray(nodes)
-        self._view = view
+        self.view = view
         self._policy = policy
         self._number_of: dict[bytes, int] = {}
         self._hash_of: dict[int, bytes] = {}
@@ -150,14 +155,14 @@ class Base:
 
     def is_free(self, number: int) -> bool:
         """Whether no version at all has a text under this number."""
-        return number not in self._hash_of and self._view.get(TEXTS, two_numbers(self._policy, number)) is None
+        return number not in self._hash_of and self.view.get(TEXTS, two_numbers(self._policy, number)) is None
 
     def shares(
         self, trees: Sequence[int], number: int, entries: Callable[[int, int], Iterator[Entry]]
     ) -> Generator[None, None, bool]:
         """Whether what lies under a content number is just this, tree by tree. Pauses now and then."""
         for tree in trees:
-            both = zip_longest(self._view.entries(tree, *under(number)), entries(tree, number))
+            both = zip_longest(self.view.entries(tree, *under(number)), entries(tree, number))
             for count, (stored, new) in enumerate(both):
                 if stored != new:
                     return False
@@ -178,28 +183,29 @@ def find_base(view: Overlay, head: Head, write: ReplaceVersion) -> Generator[Non
     base = Base(view, head.number, layout, len(nodes))
     if layout is None:
         return base
+    texts, add_text, equal = numbers_of(layout.texts), base.add_text, base.equal
     for run in layout.rows:
+        offset = run.first - run.number
         for key, row in view.entries(NODES, two_numbers(head.number, run.number), two_numbers(head.number, run.end)):
-            ordinal = run.first + int.from_bytes(key[4:], "big") - run.number
+            ordinal = int.from_bytes(key[4:], "big") + offset
             digest = row_text_hash(row)
             if digest is not None:
-                base.add_text(number_at(layout.texts, ordinal), digest)
+                add_text(texts[ordinal], digest)
             if ordinal < len(nodes) and row_tree_hash(row) == nodes[ordinal].tree_hash:
-                base.equal[ordinal] = row == encode_row(nodes[ordinal])
+                equal[ordinal] = row == encode_row(nodes[ordinal])
             if ordinal % 256 == 255:
                 yield
     for key, row in view.entries(PAGES, *under(layout.parts.page_texts)):
-        index = layout.nodes + int.from_bytes(key[4:], "big")
-        base.add_text(number_at(layout.texts, index), decode(PageRow, row).content_hash)
+        add_text(texts[layout.nodes + int.from_bytes(key[4:], "big")], decode(PageRow, row).content_hash)
     return base
 
 
 class NewContent:
     """A version's new content as entries of the store's trees.
 
-    What is equal in the base keeps its numbers: a text by its hash, a row at its ordinal, a part as a whole. The others get
-    the next ones, in order. A node without a text takes a text number too, under which nothing lies, so that it does not
-    break a run. Where sharing would leave the rows in too many runs, all are written anew.
+    What is equal in the base keeps its numbers: a text by its hash, a row at its ordinal, a part as a whole, postings but for
+    a few rows. The others get the next ones, in order. A node without a text takes a text number too, under which nothing
+    lies, so that it does not break a run. Where sharing would leave the rows in too many runs, all are written anew.
     """
 
     def __init__(self, write: ReplaceVersion, head: Head, content: int, base: Base) -> None:
@@ -214,22 +220,24 @@ class NewContent:
         self._new_rows: Sequence[int] = range(len(write.nodes))  # ordinals
         self._new_texts: list[int] = []  # indexes
         self._new_numbers: list[int] = []  # theirs
+        self._postings: Segments | None = None  # where few are new
         self._next_text = head.next_text
-        self.layout = Layout(content, len(write.nodes), len(write.pages), (), (), Parts(content, content, content, content))
+        self.layout = Layout(content, len(write.nodes), len(write.pages), (), (), Parts(*repeat(content, 3)), (content,))
 
     def lay_out(self) -> Generator[None, None, None]:
         """Give everything its number; to be called once, before anything else. Pauses now and then."""
         hashes = [node.text_hash for node in self._nodes] + self._page_hashes
         if self._base.layout is None:
             texts = self._number_new_texts(hashes)
-            rows, parts = self._number_rows(()), self.layout.parts
+            rows, parts, postings = self._number_rows(()), self.layout.parts, self.layout.postings
         else:
             texts = yield from self._number_texts(hashes)
             rows = self._number_rows(self._base.layout.rows)
             parts = yield from self._find_parts(self._base.layout.parts)
+            postings = yield from self._find_postings(self._base.view, self._base.layout.postings)
         check_numbers(self.version, self._next_text, TEXTS)
         check_numbers(self.version, self.head.next_row + len(self._new_rows), NODES)
-        self.layout = msgspec.structs.replace(self.layout, texts=texts, rows=rows, parts=parts)
+        self.layout = msgspec.structs.replace(self.layout, texts=texts, rows=rows, parts=parts, postings=postings)
 
     def _number_texts(self, hashes: Sequence[bytes | None]) -> Generator[None, None, Runs]:
         numbers: list[int] = []
@@ -283,6 +291,16 @@ class NewContent:
             numbers.append(number if same else self.content)
         return Parts(*numbers)
 
+    def _find_postings(self, view: Overlay, base: Layers) -> Generator[None, None, Layers]:
+        """The base's layers if they are the same, this content's in front of them for few changes, else this content's own."""
+        new = yield from changed(view.entries, base, self._segments)
+        if new is not None and not new.rows and not new.lengths:
+            return base
+        if new is None or len(base) == MOST_LAYERS:
+            return (self.content,)
+        self._postings = new
+        return (self.content, *base)
+
     def families(self) -> Iterator[tuple[int, Iterator[Entry]]]:
         """The trees that get new entries, each with them in key order."""
         nodes, pages, policy, first = self._nodes, self._pages, self.head.number, self.head.next_row
@@ -295,6 +313,10 @@ class NewContent:
             if number == self.content:
                 for tree in trees:
                     yield tree, self._entries(tree, number)
+        if self.content in self.layout.postings:
+            own, fresh = number_key(self.content), self._postings or all_of(self._segments)
+            yield POSTINGS, ((own + key, row) for key, row in sorted(fresh.rows.items()))
+            yield LENGTHS, ((own + key, raw) for key, raw in sorted(fresh.lengths.items()))
 
     @cached_property
     def _by_id(self) -> list[tuple[bytes, int]]:
@@ -312,11 +334,6 @@ class NewContent:
         if tree == PAGE_NUMBERS:
             numbers = sorted((page.page, i) for i, page in enumerate(self._pages))
             return ((two_numbers(content, page), one_number(i)) for page, i in numbers)
-        if tree == POSTINGS:
-            segments = enumerate(self._segments)
-            return ((posting_key(content, at, term), row) for at, segment in segments for term, row in segment.rows)
-        if tree == LENGTHS:
-            return ((two_numbers(content, at), segment.lengths) for at, segment in enumerate(self._segments))
         assert tree == INTERVALS
         ranges = intervals.rows(self._nodes)
         return ((interval_key(content, depth, index), row) for depth, index, row in ranges)

@@ -19,10 +19,12 @@
     INTERVALS     (content number, depth, index)     -> a row of the page ranges, see treestore.trees.intervals
 
 A *content* is the tree that one store call wrote; replacing a version makes a new one. Versions of a policy share what is
-equal. Rows and texts have numbers of their own: a layout maps a version's indexes to them, in runs (:mod:`.runs`). A row's
-index is its ordinal, a text's too, and a page's is the number of nodes plus its position. The other trees make four *parts*
-of a version (:data:`PART_TREES`), each of which is shared as a whole: a layout says under which content number each lies. What
-no layout of the policy maps any more is deleted.
+equal; a layout says where all that a version has lies, and what no layout of the policy names any more is deleted.
+
+- Rows and texts have numbers of their own: a layout maps a version's indexes to them, in runs (:mod:`.runs`). A row's index
+  is its ordinal, a text's too, and a page's is the number of nodes plus its position.
+- Node ids, page texts and page intervals are *parts* (:data:`PART_TREES`), each shared as a whole, by its content number.
+- Postings lie under several content numbers, of which the first count most (:mod:`.layers`).
 
 Keys of numbers are big-endian, 4 bytes each; tuples of others are encoded by :mod:`.engine.keycode`. Values are
 MessagePack.
@@ -139,22 +141,22 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Parts(NamedTuple):
-    """The content numbers under which the parts of a version lie: its node ids, its page texts, what it is searched by, and
+    """The content numbers under which the parts of a version lie that are shared as a whole: its node ids, its page texts and
     its page intervals."""
 
     node_ids: int
     page_texts: int
-    postings: int
     intervals: int
 
 
-PART_TREES = ((NODE_IDS,), (PAGES, PAGE_NUMBERS), (POSTINGS, LENGTHS), (INTERVALS,))
+PART_TREES = ((NODE_IDS,), (PAGES, PAGE_NUMBERS), (INTERVALS,))
 """The trees of each of the :class:`Parts`, in their order."""
 
 
 class Layout(msgspec.Struct, frozen=True, array_like=True):
     """Where a version's content lies. ``content`` is its own number, ``texts`` and ``rows`` say under which numbers of the
-    policy its texts and rows lie. An index whose node has no text has a number all the same, under which nothing lies."""
+    policy its texts and rows lie, ``parts`` and ``postings`` under which content numbers the rest (:mod:`.layers`). An index
+    whose node has no text has a number all the same, under which nothing lies."""
 
     content: int
     nodes: int
@@ -162,6 +164,7 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
     texts: Runs
     rows: Runs
     parts: Parts
+    postings: tuple[int, ...]
 
 
 class PageRow(msgspec.Struct, frozen=True, array_like=True):

@@ -162,7 +162,7 @@ def _is_of(tree: int, key: bytes, raw: bytes) -> bool:
             return raw[:1] == b"\x94" and key.decode() != "" and head.number > 0
         if tree == LAYOUTS:
             layout: Layout = decode(Layout, raw)
-            return raw[:1] == b"\x96" and len(key) > 4 and key[4:].decode() != "" and layout.content > 0
+            return raw[:1] == b"\x97" and len(key) > 4 and key[4:].decode() != "" and layout.content > 0
         if len(key) != 8:
             return False
         if tree == NODES:

@@ -28,15 +28,13 @@ class Run(NamedTuple):
 
 Runs = tuple[Run, ...]
 
+_ANY = 1 << 64  # above all numbers: a run with the index that is looked for comes before it
+
 
 def number_at(runs: Runs, index: int) -> int:
     """The number of an index."""
-    run = runs[0] if len(runs) == 1 else runs[bisect_right(runs, index, key=_first) - 1]
+    run = runs[0] if len(runs) == 1 else runs[bisect_right(runs, (index, _ANY)) - 1]
     return run.number + index - run.first
-
-
-def _first(run: Run) -> int:
-    return run.first
 
 
 def numbers_of(runs: Runs) -> list[int]:
@@ -53,7 +51,7 @@ def runs_of(numbers: Sequence[int]) -> Runs:
 
 def between(runs: Runs, first: int, last: int) -> Iterator[Run]:
     """What the runs say of the indexes from ``first`` to ``last``."""
-    at = 0 if len(runs) == 1 else max(bisect_right(runs, first, key=_first) - 1, 0)
+    at = 0 if len(runs) == 1 else max(bisect_right(runs, (first, _ANY)) - 1, 0)
     for run in runs[at:]:
         if run.first > last:
             return

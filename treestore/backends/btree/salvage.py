@@ -176,8 +176,8 @@ class Salvage:
             rows = self._rows.find(policy, facts)
             for content in self._pages.get(facts.page_count, []) if facts.page_count else [0]:
                 if rows is not None:
-                    parts = Parts(0, content, 0, 0)
-                    yield policy, Layout(0, facts.node_count, facts.page_count, (), runs_of(rows), parts), False
+                    parts = Parts(0, content, 0)
+                    yield policy, Layout(0, facts.node_count, facts.page_count, (), runs_of(rows), parts, ()), False
 
     def _read(self, name: Name, facts: Version | None, number: int, layout: Layout) -> Content:
         """What can be read of a content at a place, with the proof if all can be."""
