@@ -288,9 +288,9 @@ def _with_one_change(nodes: Sequence[treestore.Node], at: int, kind: str, text: 
     if at >= len(given) or kind == "nothing":
         return given
     one = given[at]
-    changes = {"text": {"text": text}, "title": {"title": text or ""}, "metadata": {"metadata": {"b": at}}}
-    one |= changes.get(kind, {})
-    if kind == "insert":
+    if kind in ("text", "title", "metadata"):
+        one[kind] = {"text": text, "title": text or "", "metadata": {"b": at}}[kind]
+    elif kind == "insert":
         given.insert(at, {"node_id": "new", "parent_id": one["parent_id"], "title": "title", "text": text})
     elif kind == "move":
         one["parent_id"] = None

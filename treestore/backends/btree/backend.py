@@ -244,13 +244,17 @@ class BtreeBackend(_Reader):
 
     def write_now(self, group: WriteGroup) -> Applied:
         """Apply a group; returns when it is durable."""
+        applied = self._write_now(group)
+        if self._checkpointer.look():
+            self._checkpointer.catch_up()
+        return applied
+
+    def _write_now(self, group: WriteGroup) -> Applied:
         for _ in range(_RESTAGE if _is_large(group) else 0):
             with contextlib.suppress(_Overtaken):
                 return self._write_bulk(group)
         repeated: list[bool] = []
         self._committer.commit(self._prepare(group, None, repeated))
-        if self._checkpointer.look():
-            self._checkpointer.catch_up()
         return Applied(group.group_id, repeated=bool(repeated))
 
     def _write_bulk(self, group: WriteGroup) -> Applied:
@@ -284,14 +288,20 @@ class BtreeBackend(_Reader):
     async def _write_logged(self, group: WriteGroup) -> Applied:
         repeated: list[bool] = []
         await self._committer.commit_async(self._prepare(group, None, repeated))
+        await self._look()
+        return Applied(group.group_id, repeated=bool(repeated))
+
+    async def _look(self) -> None:
+        """Wait for a checkpoint where they have fallen behind."""
         if self._checkpointer.look():
             await asyncio.to_thread(self._checkpointer.catch_up)
-        return Applied(group.group_id, repeated=bool(repeated))
 
     async def _write_large(self, group: WriteGroup) -> Applied:
         for _ in range(_RESTAGE):
             with contextlib.suppress(_Overtaken):
-                return await self._write_bulk_in_steps(group)
+                applied = await self._write_bulk_in_steps(group)
+                await self._look()
+                return applied
         return await self._write_logged(group)
 
     async def _write_bulk_in_steps(self, group: WriteGroup) -> Applied:
