@@ -30,6 +30,7 @@ from treestore.backends.btree.keyspace import (
     two_numbers,
 )
 from treestore.backends.btree.layers import MOST_LAYERS
+from treestore.backends.btree.maintenance import Checkpointer
 from treestore.backends.btree.overlay import Overlay
 
 SECTIONS = 500
@@ -261,3 +262,19 @@ def test_a_shared_row_that_is_lost_is_missed_in_every_version(store: SyncTreeSto
     assert len(store.documents.get_document("p", version_id="3").nodes) == 20, "it is not shared with"
     store.documents.delete_version("p", "3")
     write(store, NODES, two_numbers(1, 5), row)
+
+
+async def test_after_each_version_of_a_large_document_it_is_seen_whether_a_checkpoint_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a second version little is new, so it goes through the log, which must not grow for ever."""
+    looked: list[None] = []
+    monkeypatch.setattr(backend_module, "BULK_BYTES", 100_000)
+    monkeypatch.setattr(Checkpointer, "look", lambda checkpointer: looked.append(None))
+    with treestore.open_sync(f"btree:///{tmp_path / 'store'}") as store:
+        for version in "12":
+            store.documents.store_document("p", version, document(300))
+            assert len(looked) == int(version)
+    async with treestore.open(f"btree:///{tmp_path / 'store'}") as opened:
+        await opened.documents.store_document("p", "3", changed(document(300), 1))
+    assert len(looked) == 3
