@@ -197,13 +197,14 @@ def test_runs_and_layers_stay_few_through_any_number_of_amendments(store: SyncTr
     assert store.check().problems == []
 
 
-def test_layers_of_postings_stay_few_through_any_number_of_versions(store: SyncTreeStore) -> None:
+def test_layers_of_postings_stay_few_through_any_number_of_versions(store: SyncTreeStore, put: list[Put]) -> None:
     depths = set()
     for version in range(12):
         texts = [*document(60)[:59], node("last", "0000", text=f"only here {version}")]
         store.documents.store_document("p", str(version), texts)
         depths.add(len(layout_of(store, str(version)).postings))
     assert depths == set(range(1, MOST_LAYERS + 1))
+    assert all(written.bytes < put[0].bytes * 0.2 for written in put[1:]), "few rows, in every one of them"
     for version in range(12):
         for asked in range(12):
             hits = store.documents.search_nodes("p", f"{asked}", version_id=str(version))

@@ -117,11 +117,11 @@ def _with_own_postings(
     own = take_content()
     if len(layers) < MOST_LAYERS:
         return msgspec.structs.replace(layout, postings=(own, *layers))
-    for tree in (POSTINGS, LENGTHS):
-        view.put_all(tree, [(number_key(own, key), raw) for key, raw in list(entries(view.entries, tree, layers))])
-    alone = msgspec.structs.replace(layout, postings=(own,))
-    free(view, head, layout, [*others, alone])
-    return alone
+    for tree in (POSTINGS, LENGTHS):  # what all but the last one changed
+        view.put_all(tree, [(number_key(own, key), raw) for key, raw in list(entries(view.entries, tree, layers[:-1]))])
+    anew = msgspec.structs.replace(layout, postings=(own, layers[-1]))
+    free(view, head, layout, [*others, anew])
+    return anew
 
 
 def _amend_postings(view: Overlay, layout: Layout, change: TermChange) -> None:

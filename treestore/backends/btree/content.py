@@ -292,14 +292,16 @@ class NewContent:
         return Parts(*numbers)
 
     def _find_postings(self, view: Overlay, base: Layers) -> Generator[None, None, Layers]:
-        """The base's layers if they are the same, this content's in front of them for few changes, else this content's own."""
+        """The base's layers if they are the same, this content's in front of them for few changes, else this content's own.
+        Where that would be too many, what all but the last one changed is written again."""
         new = yield from changed(view.entries, base, self._segments)
         if new is not None and not new.rows and not new.lengths:
             return base
-        if new is None or len(base) == MOST_LAYERS:
-            return (self.content,)
+        if len(base) == MOST_LAYERS:
+            base = base[-1:]
+            new = yield from changed(view.entries, base, self._segments)
         self._postings = new
-        return (self.content, *base)
+        return (self.content, *base) if new is not None else (self.content,)
 
     def families(self) -> Iterator[tuple[int, Iterator[Entry]]]:
         """The trees that get new entries, each with them in key order."""

@@ -2,7 +2,8 @@
 under several.
 
 The rows under the first number take the place of those with the same name under the numbers behind it. So few changes are
-few rows, and what is below them is left to the other versions. A row without terms stands for one that is gone.
+few rows, and what is below them is left to the other versions. A row without terms stands for one that is gone. Under the last
+number are all rows of some version.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from treestore.search.postings import recut
 Layers = tuple[int, ...]
 Scan = Callable[[int, bytes, bytes | None], Iterator[Entry]]
 
-MOST_LAYERS = 4
+MOST_LAYERS = 3
 """A search looks into each of them, for each of its terms."""
 
 
