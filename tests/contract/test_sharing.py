@@ -133,3 +133,14 @@ def test_many_versions_with_few_changes_each_are_kept_apart(
         both(deleted(version))
         assert steady_store.check().problems == []
     assert steady_store.stats().nodes == model.stats().nodes == 0
+
+
+def test_equal_texts_of_one_version_are_amended_one_by_one(store: SyncStore) -> None:
+    nodes = [node(name, text="equal") for name in "abc"]
+    store.documents.store_document("p", "1", nodes[:1])
+    store.documents.store_document("p", "2", nodes)
+    store.documents.delete_version("p", "1")
+    store.documents.update_node("p", "b", text="another")
+    assert [one.text for one in store.documents.get_nodes("p", ["a", "b", "c"])] == ["equal", "another", "equal"]
+    store.documents.update_node("p", "a", text=None)
+    assert [one.text for one in store.documents.get_nodes("p", ["a", "b", "c"])] == [None, "another", "equal"]

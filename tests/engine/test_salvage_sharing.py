@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import treestore
@@ -19,7 +21,7 @@ from treestore.records import Document
 
 @pytest.fixture(scope="module")
 def shared() -> tuple[Sample, Truth]:
-    """Six versions, of which each shares with the one before, and some were amended since; all of it in pages."""
+    """Versions of which each shares with the one before, and some were amended since; all of it in pages."""
     disk = SimulatedDisk()
     store = damage.opened(disk, create=True)
     pages = [{"page": page, "content": f"page {page}"} for page in range(1, 6)]
@@ -32,6 +34,16 @@ def shared() -> tuple[Sample, Truth]:
     store.documents.update_node("shapes", "051", version_id="4", summary="amended in 4")
     store.documents.delete_version("shapes", "2")
     store.documents.store_document("large", "1", damage.nodes(120, "shared"))
+    wide: list[dict[str, Any]] = [{"node_id": f"{at:02}", "parent_id": "00" if at else None, "title": "one"} for at in range(60)]
+    for turn in range(12):  # in which each section is of one of two kinds: more combinations than can be tried
+        places, said = (2 * turn + 1, 40), f"new in {turn}"
+        wide = [{**one, "title": said} if at in places else one for at, one in enumerate(wide)]
+        store.documents.store_document("bulk", str(turn), wide)
+    for name in "12":
+        title = f"the first section of {name}"
+        few = [{**one, "title": title} if at == 1 else one for at, one in enumerate(damage.nodes(5, "late"))]
+        store.documents.store_document("late", name, few)
+    store.documents.update_node("late", "003", version_id="1", title="amended when there was another version")
     damage.engine_of(store).compact()
     damage.abandon(store)
     return Sample(damage.files_of(disk), b"", {}, 0, []), truth_of(disk)
@@ -82,4 +94,4 @@ def test_a_salvaged_store_holds_them_all(shared: tuple[Sample, Truth], tmp_path_
         for (policy, version), whole in truth.items():
             if (policy, version) not in lost and isinstance(whole, Document):
                 assert store.documents.get_document(policy, version_id=version) == whole
-        assert len(truth) == 7
+        assert len(truth) == 6 + 1 + 12 + 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +33,7 @@ from treestore.backends.btree.keyspace import (
 from treestore.backends.btree.layers import MOST_LAYERS
 from treestore.backends.btree.maintenance import Checkpointer
 from treestore.backends.btree.overlay import Overlay
+from treestore.search.postings import SEGMENT_NODES
 
 SECTIONS = 500
 WORDS = [f"word{at}" for at in range(400)]
@@ -212,6 +214,26 @@ def test_layers_of_postings_stay_few_through_any_number_of_versions(store: SyncT
     for version in (5, 0, 11, 1, 3):
         store.documents.delete_version("p", str(version))
         assert store.check().problems == []
+
+
+def test_words_that_only_another_version_still_says(store: SyncTreeStore) -> None:
+    """The rows of postings that are shared have words of this node alone."""
+    own = [f"zz{first}{second}k" for first in string.ascii_lowercase for second in string.ascii_lowercase]
+    for version in "12":
+        store.documents.store_document("p", version, [*document(20), node("own", "0000", text=" ".join(own))])
+    store.documents.update_node("p", "own", version_id="1", text="nothing of it")
+    for word in (own[0], own[300], own[400], own[-1]):
+        assert store.documents.search_nodes("p", word, version_id="1") == []
+        assert [hit.node.node_id for hit in store.documents.search_nodes("p", word, version_id="2")] == ["own"]
+    assert store.check().problems == []
+
+
+def test_a_version_with_fewer_segments_of_postings(store: SyncTreeStore) -> None:
+    nodes = [node("root"), *(node(f"{at:05}", "root") for at in range(SEGMENT_NODES + 9))]
+    store.documents.store_document("p", "1", nodes)
+    store.documents.store_document("p", "2", nodes[:SEGMENT_NODES])
+    assert store.documents.search_nodes("p", f"{SEGMENT_NODES + 5:05}", version_id="2") == []
+    assert store.check().problems == []
 
 
 # --- what should not be -----------------------------------------------------------------------------------------------------
