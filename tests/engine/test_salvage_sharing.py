@@ -34,7 +34,8 @@ def shared() -> tuple[Sample, Truth]:
     store.documents.update_node("shapes", "051", version_id="4", summary="amended in 4")
     store.documents.delete_version("shapes", "2")
     store.documents.store_document("large", "1", damage.nodes(120, "shared"))
-    wide: list[dict[str, Any]] = [{"node_id": f"{at:02}", "parent_id": "00" if at else None, "title": "one"} for at in range(60)]
+    wide: list[dict[str, Any]] = [{"node_id": "00", "title": "one"}]
+    wide += [{"node_id": f"{at:02}", "parent_id": "00", "title": "one"} for at in range(1, 60)]
     for turn in range(12):  # in which each section is of one of two kinds: more combinations than can be tried
         places, said = (2 * turn + 1, 40), f"new in {turn}"
         wide = [{**one, "title": said} if at in places else one for at, one in enumerate(wide)]
