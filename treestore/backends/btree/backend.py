@@ -1,19 +1,20 @@
 """The native store: the engine's bytes behind the protocol of operations and write groups.
 
 Both faces are here. Reads run where they are called, at one committed state each, and never wait. Writes go through the
-group commit of :mod:`.commit`; a whole tree of some megabytes is loaded in bulk first, in short steps, and then linked by
-its group. A thread of its own runs checkpoints.
+group commit of :mod:`.commit`; a whole tree of some megabytes is laid out first, in short steps, what is new of it is loaded
+in bulk, if it is much, and then linked by its group. A thread of its own runs checkpoints.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -32,7 +33,7 @@ from treestore.backends.btree.engine.tree import Graft
 from treestore.backends.btree.kept import NodeCache
 from treestore.backends.btree.keyspace import Head, encode
 from treestore.backends.btree.maintenance import Checkpointer
-from treestore.backends.btree.overlay import Overlay
+from treestore.backends.btree.overlay import Entry, Overlay
 from treestore.backends.btree.reads import Reads
 from treestore.backends.btree.search import analyzers
 from treestore.backends.btree.writes import Numbers, apply, check_expectations, lay_out, link, remember
@@ -44,7 +45,8 @@ from treestore.search.query import say_stale
 
 R = TypeVar("R")
 
-BULK_BYTES = 1024 * 1024  # a tree above this is loaded in bulk and linked, not written to the log
+BULK_BYTES = 1024 * 1024  # a tree above this is laid out before its group is committed
+_LOGGED = 64  # where a tree's new entries are more than this part of it, they are loaded in bulk, not written to the log
 _NODE_BYTES = 250  # about what a node takes beside its strings
 _RESTAGE = 3  # a bulk load that others overtook is tried so often, and then goes through the log
 _WHOLE_STORE = frozenset({Stats, Check, Backup, Compact})
@@ -56,13 +58,32 @@ class _Overtaken(Exception):
 
 
 class _Staged:
-    """A tree that was loaded in bulk and waits to be linked. ``head`` is the policy's head that it was laid out for."""
+    """A tree that was laid out and waits to be linked: ``grafts`` were loaded in bulk, ``puts`` are few. ``head`` is the
+    policy's head that it was laid out for."""
 
-    def __init__(self, bulk: Bulk, new: NewContent, head: Head | None, grafts: list[tuple[int, Graft]]) -> None:
+    def __init__(self, bulk: Bulk, new: NewContent, head: Head | None) -> None:
         self.bulk = bulk
         self.new = new
         self.head = head
-        self.grafts = grafts
+        self.grafts: list[tuple[int, Graft]] = []
+        self.puts: list[tuple[int, list[Entry]]] = []
+
+    def load(self) -> Generator[None, None, None]:
+        """Write the new entries to the data file, tree by tree, but where they are few. Pauses now and then."""
+        for tree, entries in self.new.families():
+            few = yield from _first(entries, BULK_BYTES // _LOGGED)
+            following = next(entries, None)
+            if following is None:
+                self.puts.append((tree, few))
+                continue
+            made = yield from self.bulk.load(itertools.chain(few, (following,), entries))
+            assert made is not None
+            self.grafts.append((tree, made))
+
+    def sync(self) -> None:
+        """Make what was loaded durable."""
+        if self.grafts:
+            self.bulk.sync()
 
 
 class _Reader(ABC):
@@ -223,23 +244,27 @@ class BtreeBackend(_Reader):
 
     def write_now(self, group: WriteGroup) -> Applied:
         """Apply a group; returns when it is durable."""
+        applied = self._write_now(group)
+        if self._checkpointer.look():
+            self._checkpointer.catch_up()
+        return applied
+
+    def _write_now(self, group: WriteGroup) -> Applied:
         for _ in range(_RESTAGE if _is_large(group) else 0):
             with contextlib.suppress(_Overtaken):
                 return self._write_bulk(group)
         repeated: list[bool] = []
         self._committer.commit(self._prepare(group, None, repeated))
-        if self._checkpointer.look():
-            self._checkpointer.catch_up()
         return Applied(group.group_id, repeated=bool(repeated))
 
     def _write_bulk(self, group: WriteGroup) -> Applied:
-        """One attempt to apply a group whose tree is loaded in bulk. The state that it is laid out for is read until the
+        """One attempt to apply a group whose tree is laid out first. The state that it is laid out for is read until the
         end, so that the data file stays open through a compaction."""
         with self._engine.reading() as state:
             staged = finished(self._stage(group, state))
             repeated: list[bool] = []
             try:
-                staged.bulk.sync()
+                staged.sync()
                 self._committer.commit(self._prepare(group, staged, repeated))
             except Exception as error:
                 _abandon_after(staged, error)
@@ -263,14 +288,20 @@ class BtreeBackend(_Reader):
     async def _write_logged(self, group: WriteGroup) -> Applied:
         repeated: list[bool] = []
         await self._committer.commit_async(self._prepare(group, None, repeated))
+        await self._look()
+        return Applied(group.group_id, repeated=bool(repeated))
+
+    async def _look(self) -> None:
+        """Wait for a checkpoint where they have fallen behind."""
         if self._checkpointer.look():
             await asyncio.to_thread(self._checkpointer.catch_up)
-        return Applied(group.group_id, repeated=bool(repeated))
 
     async def _write_large(self, group: WriteGroup) -> Applied:
         for _ in range(_RESTAGE):
             with contextlib.suppress(_Overtaken):
-                return await self._write_bulk_in_steps(group)
+                applied = await self._write_bulk_in_steps(group)
+                await self._look()
+                return applied
         return await self._write_logged(group)
 
     async def _write_bulk_in_steps(self, group: WriteGroup) -> Applied:
@@ -280,7 +311,7 @@ class BtreeBackend(_Reader):
             staged = await _in_steps(self._stage(group, state))
             repeated: list[bool] = []
             try:
-                await asyncio.to_thread(staged.bulk.sync)
+                await asyncio.to_thread(staged.sync)
                 await self._committer.commit_async(self._prepare(group, staged, repeated))
             except Exception as error:
                 _abandon_after(staged, error)
@@ -302,29 +333,25 @@ class BtreeBackend(_Reader):
                 else:
                     apply(view, write, self._numbers)
             changes = view.changes()
-            self._reads.policies.note(state, changes)
+            self._reads.policies.note(state, changes, view.amended)
             return changes
 
         return prepare
 
     def _stage(self, group: WriteGroup, state: State) -> Generator[None, None, _Staged]:
-        """Load the group's tree in bulk, for the policy as it is in a state."""
+        """Lay the group's tree out, for the policy as it is in a state, and load what is new of it."""
         [write] = group.writes
         assert isinstance(write, ReplaceVersion)
         view = Overlay(state)
         head = read_head(view, write.version.policy_id)
         new = yield from lay_out(view, write, self._numbers)
-        bulk = self._engine.bulk()
-        grafts: list[tuple[int, Graft]] = []
+        staged = _Staged(self._engine.bulk(), new, head)
         try:
-            for tree, entries in new.families():
-                made = yield from bulk.load(entries)
-                if made is not None:
-                    grafts.append((tree, made))
+            yield from staged.load()
         except BaseException:
-            bulk.abandon()
+            staged.bulk.abandon()
             raise
-        return _Staged(bulk, new, head, grafts)
+        return staged
 
     # --- the whole store -------------------------------------------------------------------------------------------------
 
@@ -400,7 +427,7 @@ def _linked(group: WriteGroup, staged: _Staged, repeated: list[bool]) -> Applied
 
 
 def _is_large(group: WriteGroup) -> bool:
-    """Whether the group is one whole tree that is loaded in bulk."""
+    """Whether the group is one whole tree that is laid out before it is committed."""
     if len(group.writes) != 1 or not isinstance(group.writes[0], ReplaceVersion):
         return False
     write = group.writes[0]
@@ -414,13 +441,29 @@ def _is_large(group: WriteGroup) -> bool:
     return size >= BULK_BYTES
 
 
+def _first(entries: Iterator[Entry], most: int) -> Generator[None, None, list[Entry]]:
+    """The first entries, of so many bytes or a little more. Pauses now and then."""
+    found: list[Entry] = []
+    size = 0
+    for entry in entries:
+        found.append(entry)
+        size += len(entry[0]) + len(entry[1])
+        if size > most:
+            break
+        if len(found) % 64 == 0:
+            yield
+    return found
+
+
 def _link_staged(view: Overlay, staged: _Staged) -> None:
-    """Link a tree that was loaded in bulk, unless it was overtaken."""
+    """Link a tree that was laid out, unless it was overtaken."""
     if staged.bulk.pager is not view.state.pager or read_head(view, staged.new.version.policy_id) != staged.head:
         raise _Overtaken
     link(view, staged.new)
     for tree, made in staged.grafts:
         view.graft(tree, made)
+    for tree, entries in staged.puts:
+        view.put_all(tree, entries)
 
 
 def _abandon_after(staged: _Staged, error: Exception) -> None:

@@ -25,11 +25,14 @@ from treestore.backends.btree.keyspace import (
     two_numbers,
 )
 from treestore.backends.btree.policies import Content
+from treestore.backends.btree.runs import between, number_at
 from treestore.errors import Corrupted
 from treestore.records import Node, Outline
 from treestore.trees import intervals, timeline
 
 N = TypeVar("N", Outline, Node)
+
+_TOGETHER = 16  # rows that are decoded at once
 
 
 class Nodes(Generic[N]):
@@ -104,7 +107,7 @@ class Nodes(Generic[N]):
         if self._rows is None:
             self._rows, self._texts = self._state.cursor(NODES), self._state.cursor(TEXTS)
         content = self._content
-        row = self._rows.get(two_numbers(self._number, ordinal))
+        row = self._rows.get(two_numbers(content.number, number_at(content.place.rows, ordinal)))
         if row is None:
             raise Corrupted(f"content {self._number} has no node at ordinal {ordinal}")
         node: Any
@@ -149,7 +152,7 @@ class Nodes(Generic[N]):
 
 def text_at(texts: Cursor, content: Content, index: int) -> bytes:
     """The text with this index, in MessagePack; there must be one."""
-    text = texts.get(two_numbers(content.texts_key, content.place.text_number(index)))
+    text = texts.get(two_numbers(content.number, number_at(content.place.texts, index)))
     if text is None:
         raise Corrupted(f"a text of policy {content.version.policy_id!r} version {content.version.version_id!r} is missing")
     return text
@@ -157,7 +160,7 @@ def text_at(texts: Cursor, content: Content, index: int) -> bytes:
 
 def ordinals_of(state: State, content: Content, node_ids: Sequence[str]) -> list[int]:
     """The ordinals of named nodes, in the order asked. One NotFound names all that are missing."""
-    number = content.place.content
+    number = content.place.parts.node_ids
     found = [state.get(NODE_IDS, number_key(number, node_id.encode())) for node_id in node_ids]
     missing = [node_id for node_id, raw in zip(node_ids, found, strict=True) if raw is None]
     if missing:
@@ -171,7 +174,7 @@ def ordinals_on(state: State, content: Content, first: int, last: int) -> Sequen
     known = kept.on_pages.get((first, last))
     if known is not None:
         return known
-    number = content.place.content
+    number = content.place.parts.intervals
     rows = state.cursor(INTERVALS)
 
     def read(depth: int, index: int) -> bytes:
@@ -186,20 +189,31 @@ def ordinals_on(state: State, content: Content, first: int, last: int) -> Sequen
 
 
 def run(state: State, content: Content, weight: type[N], first: int, last: int) -> list[N]:
-    """The nodes with ordinals ``first``…``last``, all of them, read from the store by one scan of the rows and one of each
-    run of texts."""
-    number = content.place.content
+    """The nodes with ordinals ``first``…``last``, all of them, read from the store by one scan of each run of rows and one of
+    each run of texts."""
     found: list[Any] = []
     texts = texts_of(state, content, first, last)
-    for _, rows in state.pieces(NODES, two_numbers(number, first), two_numbers(number, last + 1)):
+    for rows in _rows_of(state, content, first, last):
         if weight is Node:
             its_texts = list(islice(texts, len(rows)))
             found += decode_nodes(content.prefix, rows[: len(its_texts)], its_texts)
         else:
             found += decode_outlines(content.prefix, rows)
     if len(found) != last - first + 1:
-        raise Corrupted(f"content {number} has {len(found)} nodes at ordinals {first} to {last}")
+        raise Corrupted(f"content {content.place.content} has {len(found)} nodes at ordinals {first} to {last}")
     return found
+
+
+def _rows_of(state: State, content: Content, first: int, last: int) -> Iterator[list[bytes]]:
+    """The rows with ordinals ``first``…``last``, some at a time; those of short runs together."""
+    some: list[bytes] = []
+    for run in between(content.place.rows, first, last):
+        for _, rows in state.pieces(NODES, two_numbers(content.number, run.number), two_numbers(content.number, run.end)):
+            some = some + rows if some else rows
+            if len(some) >= _TOGETHER:
+                yield some
+                some = []
+    yield some
 
 
 def texts_of(state: State, content: Content, first: int, last: int) -> Iterator[bytes]:
@@ -208,14 +222,10 @@ def texts_of(state: State, content: Content, first: int, last: int) -> Iterator[
 
 
 def _runs_of_texts(state: State, content: Content, first: int, last: int) -> Iterator[Iterable[bytes]]:
-    policy = content.texts_key
-    for run in content.place.texts:
-        start, end = max(first, run.first), min(last + 1, run.first + run.length)
-        if start >= end:
-            continue
-        number = run.number + start - run.first
-        stop = number + end - start
-        for keys, values in state.pieces(TEXTS, two_numbers(policy, number), two_numbers(policy, stop)):
+    policy = content.number
+    for run in between(content.place.texts, first, last):
+        number = run.number
+        for keys, values in state.pieces(TEXTS, two_numbers(policy, number), two_numbers(policy, run.end)):
             if keys and int.from_bytes(keys[-1][4:], "big") == number + len(keys) - 1:  # all follow each other
                 yield values
                 number += len(keys)
@@ -225,4 +235,4 @@ def _runs_of_texts(state: State, content: Content, first: int, last: int) -> Ite
                 yield repeat(NO_TEXT, at - number)
                 yield (text,)
                 number = at + 1
-        yield repeat(NO_TEXT, stop - number)
+        yield repeat(NO_TEXT, run.end - number)

@@ -13,12 +13,12 @@ from treestore.backends.btree.kept import NodeCache
 from treestore.backends.btree.keyspace import (
     FAMILIES,
     LAYOUTS,
-    NODES,
     PAGE_NUMBERS,
     PAGES,
     TEXTS,
     VERSIONS,
     Family,
+    Layout,
     PageRow,
     decode,
     page_of,
@@ -159,7 +159,7 @@ class Reads:
 
 def page_texts(state: State, content: Content, first: int | None = None, last: int | None = None) -> list[PageText]:
     """The page texts of a version in the order given, of all pages or of those from ``first`` to ``last``."""
-    number = content.place.content
+    number = content.place.parts.page_texts
     low, high = under(number)
     if first is not None:
         low = two_numbers(number, max(first, 0))
@@ -216,18 +216,19 @@ def scan_records(state: State, ask: Scan[T]) -> list[T]:
 
 def stats(state: State, ask: Stats) -> StoreStats:
     """Counts of what is in the store at a state; ``backend`` and the size are the store's to add."""
-    documents = 0
-    low = b""
-    for key, _ in state.scan(LAYOUTS, low, None):
-        if key[:4] != low:
+    documents = versions = nodes = pages = 0
+    policy = b""
+    for key, raw in state.scan(LAYOUTS, b"", None):
+        layout: Layout = decode(Layout, raw)
+        versions, nodes, pages = versions + 1, nodes + layout.nodes, pages + layout.pages
+        if key[:4] != policy:
             documents += 1
-            low = key[:4]
-    versions = state.count(LAYOUTS)
+            policy = key[:4]
     tombstones = state.count(VERSIONS) - versions
     return StoreStats(
         documents=documents,
         versions=versions,
-        nodes=state.count(NODES),
+        nodes=nodes,
         size_bytes=0,
-        backend={"kind": "btree", "tombstones": tombstones, "texts": state.count(TEXTS), "page_texts": state.count(PAGES)},
+        backend={"kind": "btree", "tombstones": tombstones, "texts": state.count(TEXTS), "page_texts": pages},
     )

@@ -15,7 +15,7 @@ import msgspec
 
 from treestore.errors import Corrupted, MigrationError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PAGE_SIZE = 8192  # best for reads and writes together, of 4, 8, 16 and 32 KiB
 META_SIZE = 4096  # a meta page fills one sector of today's disks, so the two never share one
 META_SLOTS = (0, META_SIZE)  # byte offsets of the two meta pages; together they fill page 0
