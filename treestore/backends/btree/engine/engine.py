@@ -431,6 +431,7 @@ class Engine:
             "cache_limit_bytes": self.options.cache_bytes,
             "dirty_bytes": max(self.dirty, 0),
             "pages_read": self.state.pager.reads,
+            "pages_decoded": self.state.pager.decoded,
             "commits": self.state.lsn,
             "checkpoints": self.checkpoints,
             "replayed_groups": self.replayed,

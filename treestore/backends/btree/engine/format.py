@@ -138,6 +138,32 @@ def decode_leaf(page: int, raw: bytes, count: int, used: int) -> tuple[list[byte
     return keys, values
 
 
+def find_in_leaf(page: int, raw: bytes, count: int, used: int, key: bytes) -> bytes | None:
+    """The value of a key in a verified page of type LEAF, of which nothing but the keys on the way is taken out. Where a key
+    lies is the sum of the lengths before it; of those each is added once."""
+    if 4 * count > used:
+        raise damaged(page, "its count makes no sense")
+    lengths = struct.unpack_from(f"<{2 * count}H", raw, PAGE_HEADER)
+    offset = PAGE_HEADER + 4 * count
+    values = offset + sum(lengths[:count])
+    if values + sum(lengths[count:]) != PAGE_HEADER + used:
+        raise damaged(page, "its lengths do not fill it")
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        begin = offset + sum(lengths[low:middle])
+        end = begin + lengths[middle]
+        found = raw[begin:end]
+        if found == key:
+            at = values + sum(lengths[count : count + middle])
+            return raw[at : at + lengths[count + middle]]
+        if found < key:
+            low, offset = middle + 1, end
+        else:
+            high = middle
+    return None
+
+
 def decode_branch(page: int, raw: bytes, count: int, used: int) -> tuple[list[bytes], list[int]]:
     """Separators and references of a verified branch page."""
     if count == 0 or 10 * count - 2 > used:

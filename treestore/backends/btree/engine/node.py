@@ -23,11 +23,14 @@ from treestore.backends.btree.engine.format import (
     decode_leaf,
     encode_branch,
     encode_leaf,
+    find_in_leaf,
     verify,
 )
 
 ENTRY_COST = 2 * 41  # bytes that CPython adds to key and value, with the lists' pointers
 _NODE = 300  # the node itself with its two lists
+_MANY = 64  # entries of a leaf; fewer are decoded in the time that it takes to look among them twice
+_PAGE = 150  # a page that is not decoded, beside its bytes
 
 
 class Leaf:
@@ -92,6 +95,34 @@ class Branch:
         return encode_branch(self.page, self.level, self.keys, references)
 
 
+class Page:
+    """A leaf as it is on its page, verified and not decoded: where one entry of it is asked for, to decode all of them takes
+    most of the time."""
+
+    __slots__ = ("_count", "_raw", "_used", "hot", "reference")
+
+    def __init__(self, reference: int, raw: bytes, count: int, used: int) -> None:
+        self.reference = reference
+        self.hot = False
+        self._raw = raw
+        self._count = count
+        self._used = used
+
+    @property
+    def cost(self) -> int:
+        """About how many bytes of memory it takes."""
+        return _PAGE + len(self._raw)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key. Raises Corrupted."""
+        return find_in_leaf(self.reference >> 32, self._raw, self._count, self._used, key)
+
+    def decoded(self) -> Leaf:
+        """All entries. Raises Corrupted."""
+        keys, values = decode_leaf(self.reference >> 32, self._raw, self._count, self._used)
+        return Leaf(keys, values, PAGE_HEADER + self._used, self.reference)
+
+
 Node = Leaf | Branch
 Child = int | Leaf | Branch
 
@@ -113,7 +144,20 @@ def cell_size(value: Value) -> int:
 
 def decode(reference: int, raw: bytes, level: int) -> Node:
     """The node on a page, verified to be the referenced one and of the expected level. Raises Corrupted."""
+    return _decoded(reference, raw, level, *verify(reference, raw))
+
+
+def glance(reference: int, raw: bytes) -> Leaf | Page:
+    """As :func:`decode` of a leaf; one of many entries, none of which lies elsewhere, as its page."""
     kind, found, count, used = verify(reference, raw)
+    if kind == LEAF and found == 0 and count >= _MANY:
+        return Page(reference, raw, count, used)
+    node = _decoded(reference, raw, 0, kind, found, count, used)
+    assert isinstance(node, Leaf)
+    return node
+
+
+def _decoded(reference: int, raw: bytes, level: int, kind: int, found: int, count: int, used: int) -> Node:
     page = reference >> 32
     if kind not in ((BRANCH,) if level else (LEAF, POINTING_LEAF)) or found != level:
         raise damaged(page, f"it has type {kind} and level {found} where its parent says level {level}")
