@@ -222,6 +222,7 @@ def decode_freelist(reference: int, raw: bytes) -> tuple[int, list[tuple[int, in
 
 _META = struct.Struct("<16sII16sQQQQQQH")
 _ROOT = struct.Struct("<BBQQ")  # tree, level, entries, reference
+_LOG_END = META_SIZE - 12  # where ``log_end`` is; older versions of treestore have zeros there and look at nothing of it
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,7 +230,8 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
 
     ``generation`` counts checkpoints; ``lsn`` is the last log record that is in it; ``epoch`` numbers the commits;
     ``page_count`` pages belong to the store; ``freelist`` refers to the first page of the free list (0: none); ``log`` is
-    the number of the newest log file then (0: none). ``roots`` maps a tree's number to its level, its number of entries
+    the number of the newest log file then (0: none); ``log_end`` is the byte behind record ``lsn`` in the log file that has it
+    (0: not known). ``roots`` maps a tree's number to its level, its number of entries
     and the reference of its root.
     """
 
@@ -241,6 +243,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     freelist: int
     log: int
     roots: dict[int, tuple[int, int, int]]
+    log_end: int = 0
 
 
 def encode_meta(meta: Meta) -> bytes:
@@ -259,7 +262,8 @@ def encode_meta(meta: Meta) -> bytes:
         len(meta.roots),
     )
     raw += b"".join(_ROOT.pack(tree, *root) for tree, root in sorted(meta.roots.items()))
-    return raw.ljust(META_SIZE - 4, b"\0") + crc32(raw.ljust(META_SIZE - 4, b"\0")).to_bytes(4, "little")
+    raw = raw.ljust(_LOG_END, b"\0") + meta.log_end.to_bytes(8, "little")
+    return raw + crc32(raw).to_bytes(4, "little")
 
 
 def other_format(what: str, version: int) -> MigrationError:
@@ -295,6 +299,7 @@ def decode_meta(raw: bytes) -> Meta | None:
         freelist=freelist,
         log=log,
         roots=roots,
+        log_end=int.from_bytes(raw[_LOG_END : _LOG_END + 8], "little"),
     )
 
 
