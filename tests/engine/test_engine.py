@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import threading
@@ -257,6 +258,31 @@ def test_a_leaf_is_decoded_when_it_is_asked_for_a_second_time(folder: str) -> No
     assert decoded(list(entries)) == 0
     assert [keys for keys, _ in state.pieces(7, b"", None)] == leaves
     assert sum(node.cost for node in state.pager.nodes.values()) == state.pager.cached_bytes
+    engine.close()
+
+
+def test_a_page_that_is_kept_is_one_object_to_the_garbage_collector(folder: str) -> None:
+    """Of those that were read and of those that a checkpoint wrote: the collector looks at none of their entries."""
+    entries = {(2, key(n)): b"v" * 100 for n in range(8_000)}
+    engine = Engine.open(folder, Options(cache_bytes=64 << 20))
+
+    def objects() -> int:
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = objects()
+    assert put(engine, Group({**entries})) == [None]
+    engine.checkpoint()
+    kept = len(engine.state.pager.nodes)
+    assert kept > 100
+    assert objects() - before < 1.1 * kept + 50
+    engine.close()
+    engine = Engine.open(folder, Options(cache_bytes=64 << 20))
+    before = objects()
+    assert sum(1 for _ in engine.state.scan(2, b"", None)) == len(entries)
+    kept = len(engine.state.pager.nodes)
+    assert kept > 100
+    assert objects() - before < 1.1 * kept + 50
     engine.close()
 
 

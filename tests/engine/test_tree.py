@@ -124,7 +124,7 @@ class Tree:
         node = self.pager.node(child, level)
         assert node.level == level
         assert node.size <= PAGE_SIZE
-        assert node.keys == sorted(set(node.keys))
+        assert [*node.keys] == sorted(set(node.keys))
         assert all(low <= key and (high is None or key < high) for key in node.keys)
         if isinstance(node, Leaf):
             assert node.keys

@@ -67,7 +67,7 @@ class Checkpoint:
             raise
         freelist.give_up(state.epoch, old_chain)
         for (leaf, i), value in zip(long, self._values, strict=True):
-            leaf.values[i] = value
+            leaf.lists()[1][i] = value
         for node, page in zip(self._nodes, pages, strict=True):
             node.page = page
 
@@ -134,11 +134,7 @@ class Checkpoint:
         for value in self._values:
             value.content = None
         for i, node in enumerate(self._nodes):
-            node.reference = self._references[id(node)]
-            if isinstance(node, Branch):
-                for j, child in enumerate(node.children):
-                    if not isinstance(child, int):
-                        node.children[j] = child.reference
+            node.settle(self._references[id(node)])
             pager.keep(node)
             if i % _STEP == 0:
                 yield

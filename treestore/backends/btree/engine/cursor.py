@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from treestore.backends.btree.engine.format import MAX_KEY, Value
 from treestore.backends.btree.engine.node import Branch, Child, Leaf, Page, Root
@@ -66,10 +66,10 @@ class Cursor:
         self._root = root
         self._pager = pager
         self._nodes = pager.nodes
-        self._keys: list[bytes] = []
-        self._values: list[Value] = []
-        self._separators: list[bytes] = []
-        self._children: list[Child] = []
+        self._keys: Sequence[bytes] = ()
+        self._values: Sequence[Value] = ()
+        self._separators: Sequence[bytes] = ()
+        self._children: Sequence[Child] = ()
         self._low = self._high = b""
 
     def get(self, key: bytes) -> bytes | None:
@@ -150,7 +150,7 @@ def _neighbour(above: list[tuple[Branch, int]], step: int, pager: Pager) -> Leaf
 
 def pieces(
     root: Root | None, low: bytes, high: bytes | None, pager: Pager
-) -> Iterator[tuple[list[bytes], list[Value]]]:
+) -> Iterator[tuple[Sequence[bytes], Sequence[Value]]]:
     """Entries with ``low <= key < high`` (no upper end: None) in key order, as keys and values, leaf by leaf."""
     if root is None:
         return

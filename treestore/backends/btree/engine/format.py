@@ -8,6 +8,7 @@ values and back and raise Corrupted for bytes that make no sense; they do no I/O
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from itertools import accumulate, chain, pairwise
 from zlib import crc32
 
@@ -75,7 +76,7 @@ def _seal(page: int, kind: int, level: int, count: int, body: bytes) -> tuple[in
     return page << 32 | checksum, raw.ljust(PAGE_SIZE, b"\0")
 
 
-def encode_leaf(page: int, keys: list[bytes], values: list[Value]) -> tuple[int, bytes]:
+def encode_leaf(page: int, keys: Sequence[bytes], values: Sequence[Value]) -> tuple[int, bytes]:
     """A leaf's reference and its PAGE_SIZE bytes."""
     cells = [value for value in values if type(value) is bytes]
     lengths = list(map(len, cells))
@@ -94,7 +95,7 @@ def encode_leaf(page: int, keys: list[bytes], values: list[Value]) -> tuple[int,
     return _seal(page, kind, 0, count, b"".join((table, *keys, *cells)))
 
 
-def encode_branch(page: int, level: int, keys: list[bytes], references: list[int]) -> tuple[int, bytes]:
+def encode_branch(page: int, level: int, keys: Sequence[bytes], references: Sequence[int]) -> tuple[int, bytes]:
     """A branch's reference and its PAGE_SIZE bytes; ``keys`` are the separators, one fewer than the children."""
     table = struct.pack(f"<{len(references)}Q{len(keys)}H", *references, *map(len, keys))
     return _seal(page, BRANCH, level, len(references), b"".join((table, *keys)))
@@ -115,7 +116,7 @@ def verify(reference: int, raw: bytes) -> tuple[int, int, int, int]:
     return kind, level, count, used
 
 
-def decode_leaf(page: int, raw: bytes, count: int, used: int) -> tuple[list[bytes], list[Value]]:
+def decode_leaf(page: int, raw: bytes, count: int, used: int) -> tuple[tuple[bytes, ...], tuple[Value, ...]]:
     """Keys and values of a verified leaf page."""
     if 4 * count > used:
         raise damaged(page, "its count makes no sense")
@@ -128,14 +129,11 @@ def decode_leaf(page: int, raw: bytes, count: int, used: int) -> tuple[list[byte
     middle = start + sum(lengths[:count])
     if middle + sum(sizes) != end:
         raise damaged(page, "its lengths do not fill it")
-    keys = _cells(raw, lengths[:count], start, middle)
-    values: list[Value] = [*_cells(raw, sizes, middle, end)]
-    if not plain:
-        for i, size in enumerate(lengths[count:]):
-            cell = values[i]
-            if size == _OVERFLOW_MARK and type(cell) is bytes:
-                values[i] = Overflow(*_POINTER.unpack(cell))
-    return keys, values
+    keys, cells = _cells(raw, lengths[:count], start, middle), _cells(raw, sizes, middle, end)
+    if plain:
+        return keys, cells
+    pairs = zip(cells, lengths[count:], strict=True)
+    return keys, tuple([Overflow(*_POINTER.unpack(cell)) if size == _OVERFLOW_MARK else cell for cell, size in pairs])
 
 
 def find_in_leaf(page: int, raw: bytes, count: int, used: int, key: bytes) -> bytes | None:
@@ -164,7 +162,7 @@ def find_in_leaf(page: int, raw: bytes, count: int, used: int, key: bytes) -> by
     return None
 
 
-def decode_branch(page: int, raw: bytes, count: int, used: int) -> tuple[list[bytes], list[int]]:
+def decode_branch(page: int, raw: bytes, count: int, used: int) -> tuple[tuple[bytes, ...], tuple[int, ...]]:
     """Separators and references of a verified branch page."""
     if count == 0 or 10 * count - 2 > used:
         raise damaged(page, "its count makes no sense")
@@ -172,15 +170,15 @@ def decode_branch(page: int, raw: bytes, count: int, used: int) -> tuple[list[by
     start, end = PAGE_HEADER + 10 * count - 2, PAGE_HEADER + used
     if start + sum(table[count:]) != end:
         raise damaged(page, "its lengths do not fill it")
-    return _cells(raw, table[count:], start, end), list(table[:count])
+    return _cells(raw, table[count:], start, end), table[:count]
 
 
-def _cells(raw: bytes, lengths: tuple[int, ...], start: int, end: int) -> list[bytes]:
+def _cells(raw: bytes, lengths: tuple[int, ...], start: int, end: int) -> tuple[bytes, ...]:
     """What lies one after the other from ``start`` to ``end``. Most keys of a page are of one length: those are cut in C."""
     count = len(lengths)
     if count and lengths[0] and lengths.count(lengths[0]) == count:
-        return list(chain.from_iterable(struct.iter_unpack(f"{lengths[0]}s", raw[start:end])))
-    return [raw[a:b] for a, b in pairwise(accumulate(lengths, initial=start))]
+        return tuple(chain.from_iterable(struct.iter_unpack(f"{lengths[0]}s", raw[start:end])))
+    return tuple([raw[a:b] for a, b in pairwise(accumulate(lengths, initial=start))])
 
 
 def encode_overflow(page: int, content: bytes) -> tuple[int, bytes]:
