@@ -119,6 +119,22 @@ def test_after_a_kill_what_follows_the_checkpoint_is_read(folder: str) -> None:
     engine.close()
 
 
+def test_after_a_compaction_what_follows_it_is_read(folder: str) -> None:
+    history = History()
+    engine = Engine.open(folder, Options(cache_bytes=1 << 20, log_file_bytes=4 << 20))
+    for group in groups(500, 4000):
+        history.sent(engine, group)
+    before = engine._log.end(engine.state.lsn)
+    engine.compact()
+    size = os.path.getsize(os.path.join(folder, "wal", file_name(engine._log.number)))
+    killed(engine)
+    engine, read = opened(folder, history)
+    assert engine.replayed == 0
+    assert before > 1_000_000
+    assert read < size - before + NAMES
+    engine.close()
+
+
 def test_a_store_that_does_not_say_where_its_records_end_is_read_whole(folder: str) -> None:
     """As one that an earlier version wrote."""
     history = History()
