@@ -16,6 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime
+from types import GeneratorType
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -36,6 +37,7 @@ from treestore.backends.btree.maintenance import Checkpointer
 from treestore.backends.btree.overlay import Entry, Overlay
 from treestore.backends.btree.reads import Reads
 from treestore.backends.btree.search import analyzers
+from treestore.backends.btree.steps import Answer, Steps, in_steps, whole
 from treestore.backends.btree.writes import Numbers, apply, check_expectations, lay_out, link, remember
 from treestore.config import Settings
 from treestore.errors import Closed, Corrupted, MigrationError, OutcomeUnknown
@@ -50,7 +52,6 @@ _LOGGED = 64  # where a tree's new entries are more than this part of it, they a
 _NODE_BYTES = 250  # about what a node takes beside its strings
 _RESTAGE = 3  # a bulk load that others overtook is tried so often, and then goes through the log
 _WHOLE_STORE = frozenset({Stats, Check, Backup, Compact})
-_STEP_SECONDS = 0.001  # an event loop is let go on after so much work
 
 
 class _Overtaken(Exception):
@@ -87,10 +88,12 @@ class _Staged:
 
 
 class _Reader(ABC):
-    """What the store and its snapshots have in common: both faces of reading at a state."""
+    """What the store and its snapshots have in common: both faces of reading at a state. ``tasks`` are what is under way in
+    event loops."""
 
-    def __init__(self, reads: Reads) -> None:
+    def __init__(self, reads: Reads, tasks: set[asyncio.Future[Any]]) -> None:
         self._reads = reads
+        self._tasks = tasks
 
     @abstractmethod
     def _enter(self) -> tuple[State, int]:
@@ -104,7 +107,7 @@ class _Reader(ABC):
         """Answer one operation. Raises NotFound, Corrupted, Unavailable or Closed."""
         state, token = self._enter()
         try:
-            answer: R = self._reads.answer(state, operation)
+            answer: R = whole(self._reads.answer(state, operation))
             return answer
         finally:
             self._leave(token)
@@ -113,27 +116,56 @@ class _Reader(ABC):
         """Answer several operations at one state."""
         state, token = self._enter()
         try:
-            return [self._answer(state, operation) for operation in operations]
+            return [whole(self._answer(state, operation)) for operation in operations]
         finally:
             self._leave(token)
 
-    def _answer(self, state: State, operation: Operation[Any]) -> Any:
+    def _answer(self, state: State, operation: Operation[Any]) -> Answer[Any]:
         return self._reads.answer(state, operation)
 
     async def read_one(self, operation: Operation[R]) -> R:
-        """As :meth:`read_one_now`."""
-        return self.read_one_now(operation)
+        """As :meth:`read_one_now`; other tasks run while a long answer is made."""
+        state, token = self._enter()
+        try:
+            answer: Any = self._reads.answer(state, operation)
+            found: R = await self._in_steps(answer) if isinstance(answer, GeneratorType) else answer
+            return found
+        finally:
+            self._leave(token)
 
     async def read(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """As :meth:`read_now`."""
-        return self.read_now(operations)
+        """As :meth:`read_now`; other tasks run while long answers are made."""
+        state, token = self._enter()
+        try:
+            answers: list[Any] = []
+            for operation in operations:
+                answer = self._answer(state, operation)
+                answers.append(await self._in_steps(answer) if isinstance(answer, GeneratorType) else answer)
+            return answers
+        finally:
+            self._leave(token)
+
+    async def _in_steps(self, steps: Steps[R]) -> R:
+        """A long answer, for which the store waits when it is closed."""
+        try:
+            next(steps)
+        except StopIteration as end:  # it is short, as most are
+            result: R = end.value
+            return result
+        under_way: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks.add(under_way)
+        try:
+            return await in_steps(steps)
+        finally:
+            self._tasks.discard(under_way)
+            under_way.set_result(None)
 
 
 class BtreeSnapshot(_Reader):
     """One committed state, kept until it is closed or too old."""
 
     def __init__(self, backend: BtreeBackend, max_age_seconds: float) -> None:
-        super().__init__(backend._reads)
+        super().__init__(backend._reads, backend._tasks)
         self._backend = backend
         self._state, self._token = backend._engine.enter()
         self._expires = time.monotonic() + max_age_seconds
@@ -171,14 +203,13 @@ class BtreeBackend(_Reader):
     """An open native store. Made by :meth:`open`; for any number of threads and event loops of one process."""
 
     def __init__(self, engine: Engine, fs: FileSystem, settings: Settings) -> None:
-        super().__init__(Reads(NodeCache(engine.options.cache_bytes * 3 // 8, engine.lend)))
+        super().__init__(Reads(NodeCache(engine.options.cache_bytes * 3 // 8, engine.lend)), set())
         self._engine = engine
         self._fs = fs
         self._settings = settings
         self._numbers = Numbers()
         self._committer = Committer(engine)
         self._snapshots: set[BtreeSnapshot] = set()
-        self._tasks: set[asyncio.Future[Applied]] = set()
         self._closed = False
         self._closing = threading.Lock()
         self._checkpointer = Checkpointer(engine, settings.checkpoint_interval_seconds, self._expire_snapshots)
@@ -308,7 +339,7 @@ class BtreeBackend(_Reader):
         """As :meth:`_write_bulk`. After a cancellation, when the event loop ends, the pages stay reserved until the store is
         opened again: a thread may still be writing them."""
         with self._engine.reading() as state:
-            staged = await _in_steps(self._stage(group, state))
+            staged = await in_steps(self._stage(group, state))
             repeated: list[bool] = []
             try:
                 await asyncio.to_thread(staged.sync)
@@ -362,7 +393,7 @@ class BtreeBackend(_Reader):
             return answer
         return super().read_one_now(operation)
 
-    def _answer(self, state: State, operation: Operation[Any]) -> Any:
+    def _answer(self, state: State, operation: Operation[Any]) -> Answer[Any]:
         return self._whole_store(operation) if type(operation) in _WHOLE_STORE else super()._answer(state, operation)
 
     def _whole_store(self, operation: Operation[Any]) -> Any:
@@ -380,7 +411,7 @@ class BtreeBackend(_Reader):
             return self._stats(state)
 
     def _stats(self, state: State) -> StoreStats:
-        counted: StoreStats = self._reads.answer(state, Stats())
+        counted: StoreStats = whole(self._reads.answer(state, Stats()))
         figures = self._engine.figures()
         figures["sync_seconds"] = round(self._committer.sync_seconds, 6)
         figures["kept_bytes"] = self._reads.cache.used
@@ -388,11 +419,13 @@ class BtreeBackend(_Reader):
         return msgspec.structs.replace(counted, size_bytes=size, backend={**counted.backend, **figures})
 
     async def read_one(self, operation: Operation[R]) -> R:
-        """As :meth:`read_one_now`; what reads or writes the whole store runs in a thread."""
+        """As a reader's; what reads or writes the whole store runs in a thread."""
         if isinstance(operation, (Check, Backup, Compact)):
             answer: R = await asyncio.to_thread(self.read_one_now, cast(Operation[Any], operation))
             return answer
-        return self.read_one_now(operation)
+        if type(operation) in _WHOLE_STORE:
+            return self.read_one_now(operation)
+        return await super().read_one(operation)
 
     def close_now(self) -> None:
         """Wait for what is under way, run a last checkpoint and let go of the files. May be called again."""
@@ -411,7 +444,8 @@ class BtreeBackend(_Reader):
                 self._closed = True
 
     async def close(self) -> None:
-        """As :meth:`close_now`. Bulk stores of this loop are waited for; those of other loops are refused with Closed."""
+        """As :meth:`close_now`. Bulk stores and long reads of this loop are waited for; those of other loops are refused with
+        Closed."""
         loop = asyncio.get_running_loop()
         own = [task for task in self._tasks.copy() if task.get_loop() is loop]
         if own:
@@ -470,19 +504,3 @@ def _abandon_after(staged: _Staged, error: Exception) -> None:
     """Give a bulk load's pages back, unless a log record that refers to them may be durable."""
     if not isinstance(error, OutcomeUnknown):
         staged.bulk.abandon()
-
-
-async def _in_steps(steps: Generator[None, None, R]) -> R:
-    """Run steps in an event loop, which is let go on about every millisecond."""
-    began = time.perf_counter()
-    try:
-        while True:
-            next(steps)
-            if time.perf_counter() - began > _STEP_SECONDS:
-                await asyncio.sleep(0)
-                began = time.perf_counter()
-    except StopIteration as end:
-        result: R = end.value
-        return result
-    finally:
-        steps.close()

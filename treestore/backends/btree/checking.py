@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Generator
 
 from treestore.backends.btree.engine import keycode
+from treestore.backends.btree.engine.bulk import finished
 from treestore.backends.btree.engine.check import check
 from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.format import Meta
@@ -154,8 +155,8 @@ def _check_version(state: State, content: Content, used: _Used, sums: dict[int, 
     name = f"policy {version.policy_id!r} version {version.version_id!r}"
     if version.deleted_at is not None:
         return [f"{name}: it was deleted, yet nodes are kept for it"]
-    nodes = run(state, content, Node, 0, layout.nodes - 1)
-    pages = page_texts(state, content)
+    nodes = finished(run(state, content, Node, 0, layout.nodes - 1))
+    pages = finished(page_texts(state, content))
     problems = soundness.problems(version, nodes, pages)
     number = layout.parts.node_ids
     ids = {key[4:].decode(): int.from_bytes(raw, "big") for key, raw in state.scan(NODE_IDS, *under(number))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from treestore.backends.btree.engine.cursor import Cursor
 from treestore.backends.btree.engine.mvcc import State
@@ -26,6 +26,7 @@ from treestore.backends.btree.keyspace import (
 )
 from treestore.backends.btree.policies import Content
 from treestore.backends.btree.runs import between, number_at
+from treestore.backends.btree.steps import Answer, Steps
 from treestore.errors import Corrupted
 from treestore.records import Node, Outline
 from treestore.trees import intervals, timeline
@@ -33,6 +34,9 @@ from treestore.trees import intervals, timeline
 N = TypeVar("N", Outline, Node)
 
 _TOGETHER = 16  # rows that are decoded at once
+_MOSTLY = 16  # of so many nodes of an answer one may be read by itself: few are but amended
+_STEP = 32  # nodes that are read one by one between two pauses: half a millisecond, if nobody has read them
+_KEPT_AT_ONCE = 256
 
 
 class Nodes(Generic[N]):
@@ -121,31 +125,72 @@ class Nodes(Generic[N]):
         found: N = node
         return found
 
-    def walk(self, first: int, last: int, depth: int) -> list[N]:
+    def at(self, ordinals: Sequence[int]) -> Steps[list[N]]:
+        """The nodes at some ordinals, in their order."""
+        found: list[N] = []
+        for start in range(0, len(ordinals), _STEP):
+            found += [self.get(ordinal) for ordinal in ordinals[start : start + _STEP]]
+            yield
+        return found
+
+    def walk(self, first: int, last: int, depth: int) -> Answer[list[N]]:
         """The nodes from ``first`` to ``last`` that are not below ``depth``, skipping what is below a node there."""
         self._check_end(last)
         found: list[N] = []
-        known, get, append = self._known, self._get, found.append
+        known, append = self._known, found.append
         ordinal = first
         while ordinal <= last:
-            node = known[ordinal] or get(ordinal)
+            node = known[ordinal]
+            if node is None:
+                return self._walk_on(found, ordinal, last, depth)
             append(node)
             ordinal = node.last_ordinal + 1 if node.depth == depth else ordinal + 1
         return found
 
-    def between(self, first: int, last: int) -> list[N]:
+    def _walk_on(self, found: list[N], ordinal: int, last: int, depth: int) -> Steps[list[N]]:
+        """What :meth:`walk` has found so far, and the rest, of which some are not kept."""
+        known, get, append = self._known, self._get, found.append
+        pause = len(found) + _STEP
+        while ordinal <= last:
+            node = known[ordinal] or get(ordinal)
+            append(node)
+            ordinal = node.last_ordinal + 1 if node.depth == depth else ordinal + 1
+            if len(found) == pause:
+                pause += _STEP
+                yield
+        return found
+
+    def between(self, first: int, last: int) -> Answer[list[N]]:
         """The nodes from ``first`` to ``last``, all of them."""
         self._check_end(last)
-        found = self._kept.between(first, last, self._get)
-        if found is not None:
-            return found
-        made = run(self._state, self._content, self._weight, first, last)
+        found = self._known[first : last + 1]
+        return cast(list[N], found) if all(found) else self._complete(found, first, last)
+
+    def _complete(self, found: list[N | None], first: int, last: int) -> Steps[list[N]]:
+        """What is kept of the nodes from ``first`` to ``last``, and the others one by one; if too many are not, then all are
+        read: that takes less time."""
+        absent = [ordinal for ordinal, node in enumerate(found, first) if node is None]
+        patterns = self._kept.patterns
+        if sum([ordinal not in patterns for ordinal in absent]) > len(found) // _MOSTLY:
+            return (yield from self._run(first, last))
+        for count, ordinal in enumerate(absent, 1):
+            found[ordinal - first] = self._get(ordinal)
+            if not count % _STEP:
+                yield
+        return cast(list[N], found)
+
+    def _run(self, first: int, last: int) -> Steps[list[N]]:
+        """The nodes from ``first`` to ``last`` read from the store; those that are read a second time are kept."""
+        made = yield from run(self._state, self._content, self._weight, first, last)
         if len(made) <= self._room or self._content.cache.has_spare(len(made)):
             seen = self._kept.seen
-            if all(seen[first : last + 1]):
-                if [node.ordinal for node in made] != list(range(first, last + 1)):
+            again = all(seen[first : last + 1])
+            for start in range(0, len(made) if again else 0, _KEPT_AT_ONCE):
+                some, at = made[start : start + _KEPT_AT_ONCE], first + start
+                if [node.ordinal for node in some] != list(range(at, at + len(some))):
                     raise Corrupted(f"rows of content {self._number} say that they are at other ordinals")
-                self._keep_all(made)
+                self._keep_all(some)
+                yield
             seen[first : last + 1] = b"\1" * len(made)
         return made
 
@@ -188,7 +233,7 @@ def ordinals_on(state: State, content: Content, first: int, last: int) -> Sequen
     return found
 
 
-def run(state: State, content: Content, weight: type[N], first: int, last: int) -> list[N]:
+def run(state: State, content: Content, weight: type[N], first: int, last: int) -> Steps[list[N]]:
     """The nodes with ordinals ``first``…``last``, all of them, read from the store by one scan of each run of rows and one of
     each run of texts."""
     found: list[Any] = []
@@ -199,6 +244,7 @@ def run(state: State, content: Content, weight: type[N], first: int, last: int) 
             found += decode_nodes(content.prefix, rows[: len(its_texts)], its_texts)
         else:
             found += decode_outlines(content.prefix, rows)
+        yield
     if len(found) != last - first + 1:
         raise Corrupted(f"content {content.place.content} has {len(found)} nodes at ordinals {first} to {last}")
     return found
