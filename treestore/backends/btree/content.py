@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cached_property
 from hashlib import sha256
-from itertools import repeat, zip_longest
+from itertools import islice, repeat
 
 import msgspec
 
@@ -53,6 +53,7 @@ from treestore.records import Version
 from treestore.trees import intervals, timeline
 
 _FEW_RUNS = 8
+_AT_ONCE = 256  # entries that are compared between two pauses
 
 
 def read_head(view: Overlay, policy_id: str) -> Head | None:
@@ -162,12 +163,13 @@ class Base:
     ) -> Generator[None, None, bool]:
         """Whether what lies under a content number is just this, tree by tree. Pauses now and then."""
         for tree in trees:
-            both = zip_longest(self.view.entries(tree, *under(number)), entries(tree, number))
-            for count, (stored, new) in enumerate(both):
-                if stored != new:
+            stored, new = iter(self.view.entries(tree, *under(number))), entries(tree, number)
+            while some := list(islice(stored, _AT_ONCE)):
+                if some != list(islice(new, _AT_ONCE)):
                     return False
-                if count % 256 == 255:
-                    yield
+                yield
+            if next(new, None) is not None:
+                return False
         return True
 
 
