@@ -20,7 +20,7 @@ import msgspec
 from tests.engine.simulated import SimulatedDisk, _Inode
 from tests.engine.workload import STORE
 from treestore import NotFound, Settings, SyncDriver, TreeStore
-from treestore.backends.btree import backend as backend_module
+from treestore.backends.btree import staging
 from treestore.backends.btree.backend import BtreeBackend
 from treestore.backends.btree.engine.file import FileSystem
 from treestore.backends.btree.engine.format import LOG_START, PAGE_SIZE, RECORD_HEADER, decode_record, log_salt
@@ -162,7 +162,7 @@ def _reopen(store: Store) -> None:
 
 def in_bulk(store: Store, tree: list[dict[str, Any]]) -> None:
     """Store a tree as one of more than a megabyte is: by leaves written beside the log and one record that links them."""
-    with mock.patch.object(backend_module, "BULK_BYTES", 1000):
+    with mock.patch.object(staging, "BULK_BYTES", 1000):
         store.documents.store_document("bulk", "1", tree)
 
 

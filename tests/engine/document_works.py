@@ -20,7 +20,7 @@ from tests.engine.simulated import Fault, SimulatedDisk
 from tests.engine.workload import STORE
 from tests.engine.works import Trial
 from treestore import NotFound, Settings, SyncDriver, TreeStore
-from treestore.backends.btree import backend as backend_module
+from treestore.backends.btree import staging
 from treestore.backends.btree.backend import BtreeBackend
 from treestore.backends.memory.backend import MemoryBackend
 from treestore.errors import OutcomeUnknown, TreestoreError, Unavailable
@@ -227,7 +227,7 @@ class DocumentTrial(Trial):
 
 @contextmanager
 def _small_bulk_loads() -> Iterator[None]:
-    with mock.patch.object(backend_module, "BULK_BYTES", BULK_BYTES):
+    with mock.patch.object(staging, "BULK_BYTES", BULK_BYTES):
         yield
 
 

@@ -17,9 +17,10 @@ from tests.clock import young
 from tests.engine.simulated import SimulatedDisk
 from tests.engine.workload import accounted
 from treestore import AsyncDriver, Closed, Settings, SyncDriver, TreeStore, Unavailable
-from treestore.backends.btree.backend import BULK_BYTES, BtreeBackend
+from treestore.backends.btree.backend import BtreeBackend
 from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.file import SyncFailed
+from treestore.backends.btree.staging import BULK_BYTES
 from treestore.store import utc_now
 
 Sync = TreeStore[SyncDriver]

@@ -14,7 +14,7 @@ import pytest
 import treestore
 from tests.contract.samples import node
 from treestore import Corrupted, SyncTreeStore, Unavailable
-from treestore.backends.btree import backend as backend_module
+from treestore.backends.btree import staging
 from treestore.backends.btree.backend import BtreeBackend
 from treestore.backends.btree.content import most_runs
 from treestore.backends.btree.engine.recovery import TreeChange
@@ -129,7 +129,7 @@ def test_a_second_version_with_few_changes_writes_little(
     store: SyncTreeStore, put: list[Put], monkeypatch: pytest.MonkeyPatch, searchable: bool, bulk: bool
 ) -> None:
     if bulk:
-        monkeypatch.setattr(backend_module, "BULK_BYTES", 100_000)
+        monkeypatch.setattr(staging, "BULK_BYTES", 100_000)
     store.documents.store_document("p", "1", document(), searchable=searchable)
     store.documents.store_document("p", "2", changed(document(), 120, 377), searchable=searchable)
     first, second = put
@@ -292,7 +292,7 @@ async def test_after_each_version_of_a_large_document_it_is_seen_whether_a_check
 ) -> None:
     """Of a second version little is new, so it goes through the log, which must not grow for ever."""
     looked: list[None] = []
-    monkeypatch.setattr(backend_module, "BULK_BYTES", 100_000)
+    monkeypatch.setattr(staging, "BULK_BYTES", 100_000)
     monkeypatch.setattr(Checkpointer, "look", lambda checkpointer: looked.append(None))
     with treestore.open_sync(f"btree:///{tmp_path / 'store'}") as store:
         for version in "12":

@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parents[2]))
 
 import treestore  # noqa: E402 - the project's own, wherever this is run from
 from treestore import Settings, SyncDriver, TreeStore  # noqa: E402
-from treestore.backends.btree import backend  # noqa: E402
+from treestore.backends.btree import staging  # noqa: E402
 
 ARCHIVE, EXPECTED = HERE / "store.tar.gz", HERE / "expected.json"
 REPLAYED = 7
@@ -84,7 +84,7 @@ def fill(store: TreeStore[SyncDriver]) -> None:
 
 def log_only(store: TreeStore[SyncDriver]) -> None:
     """What lies in the log only, but for the leaves that it links."""
-    with mock.patch.object(backend, "BULK_BYTES", 1000):  # as one of more than a megabyte is
+    with mock.patch.object(staging, "BULK_BYTES", 1000):  # as one of more than a megabyte is
         store.documents.store_document("bulk", "1", tree(70, "bulk", 12))
     store.documents.update_node("bulk", "0037", text="amended in the log, after it was linked there")
     store.documents.delete_version("changed", "1")

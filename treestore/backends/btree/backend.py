@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import GeneratorType
 from typing import Any, TypeVar, cast
@@ -23,68 +22,30 @@ import msgspec
 
 from treestore.backends.btree.checking import check_store
 from treestore.backends.btree.commit import Committer, Prepare
-from treestore.backends.btree.content import NewContent, read_head
 from treestore.backends.btree.engine.backup import backup
-from treestore.backends.btree.engine.bulk import Bulk, finished
+from treestore.backends.btree.engine.bulk import finished
 from treestore.backends.btree.engine.engine import Engine, Options
 from treestore.backends.btree.engine.file import FileSystem, OsFileSystem
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.recovery import TreeChange
-from treestore.backends.btree.engine.tree import Graft
 from treestore.backends.btree.kept import NodeCache
-from treestore.backends.btree.keyspace import Head, encode
 from treestore.backends.btree.maintenance import Checkpointer
-from treestore.backends.btree.overlay import Entry, Overlay
+from treestore.backends.btree.overlay import Overlay
 from treestore.backends.btree.reads import Reads
 from treestore.backends.btree.search import analyzers
+from treestore.backends.btree.staging import Overtaken, Staged, is_large, stage
 from treestore.backends.btree.steps import Answer, Steps, in_steps, whole
-from treestore.backends.btree.writes import Numbers, apply, check_expectations, lay_out, link, remember
+from treestore.backends.btree.writes import Numbers, apply, check_expectations, remember
 from treestore.config import Settings
-from treestore.errors import Closed, Corrupted, MigrationError, OutcomeUnknown
+from treestore.errors import Closed, Corrupted, MigrationError
 from treestore.operations import Applied, Backup, Check, Compact, Operation, ReplaceVersion, Stats, WriteGroup
 from treestore.records import StoreStats
 from treestore.search.query import say_stale
 
 R = TypeVar("R")
 
-BULK_BYTES = 1024 * 1024  # a tree above this is laid out before its group is committed
-_LOGGED = 64  # where a tree's new entries are more than this part of it, they are loaded in bulk, not written to the log
-_NODE_BYTES = 250  # about what a node takes beside its strings
 _RESTAGE = 3  # a bulk load that others overtook is tried so often, and then goes through the log
 _WHOLE_STORE = frozenset({Stats, Check, Backup, Compact})
-
-
-class _Overtaken(Exception):
-    """The policy changed, or the data file was rewritten, while a bulk load was written."""
-
-
-class _Staged:
-    """A tree that was laid out and waits to be linked: ``grafts`` were loaded in bulk, ``puts`` are few. ``head`` is the
-    policy's head that it was laid out for."""
-
-    def __init__(self, bulk: Bulk, new: NewContent, head: Head | None) -> None:
-        self.bulk = bulk
-        self.new = new
-        self.head = head
-        self.grafts: list[tuple[int, Graft]] = []
-        self.puts: list[tuple[int, list[Entry]]] = []
-
-    def load(self) -> Generator[None, None, None]:
-        """Write the new entries to the data file, tree by tree, but where they are few. Pauses now and then."""
-        for tree, entries in self.new.families():
-            few = yield from _first(entries, BULK_BYTES // _LOGGED)
-            following = next(entries, None)
-            if following is None:
-                self.puts.append((tree, few))
-                continue
-            made = yield from self.bulk.load(itertools.chain(few, (following,), entries))
-            assert made is not None
-            self.grafts.append((tree, made))
-
-    def sync(self) -> None:
-        """Make what was loaded durable."""
-        if self.grafts:
-            self.bulk.sync()
 
 
 class _Reader(ABC):
@@ -281,8 +242,8 @@ class BtreeBackend(_Reader):
         return applied
 
     def _write_now(self, group: WriteGroup) -> Applied:
-        for _ in range(_RESTAGE if _is_large(group) else 0):
-            with contextlib.suppress(_Overtaken):
+        for _ in range(_RESTAGE if is_large(group) else 0):
+            with contextlib.suppress(Overtaken):
                 return self._write_bulk(group)
         repeated: list[bool] = []
         self._committer.commit(self._prepare(group, None, repeated))
@@ -292,19 +253,19 @@ class BtreeBackend(_Reader):
         """One attempt to apply a group whose tree is laid out first. The state that it is laid out for is read until the
         end, so that the data file stays open through a compaction."""
         with self._engine.reading() as state:
-            staged = finished(self._stage(group, state))
+            staged = finished(stage(self._engine, group, state, self._numbers))
             repeated: list[bool] = []
             try:
                 staged.sync()
                 self._committer.commit(self._prepare(group, staged, repeated))
             except Exception as error:
-                _abandon_after(staged, error)
+                staged.abandon_after(error)
                 raise
-            return _linked(group, staged, repeated)
+            return staged.linked(group, repeated)
 
     async def write(self, group: WriteGroup) -> Applied:
         """As :meth:`write_now`; other tasks run meanwhile. A cancelled caller's group goes on where it had begun."""
-        if _is_large(group):
+        if is_large(group):
             task = asyncio.ensure_future(self._write_large(group))
             self._tasks.add(task)
             task.add_done_callback(self._done)
@@ -329,7 +290,7 @@ class BtreeBackend(_Reader):
 
     async def _write_large(self, group: WriteGroup) -> Applied:
         for _ in range(_RESTAGE):
-            with contextlib.suppress(_Overtaken):
+            with contextlib.suppress(Overtaken):
                 applied = await self._write_bulk_in_steps(group)
                 await self._look()
                 return applied
@@ -339,17 +300,17 @@ class BtreeBackend(_Reader):
         """As :meth:`_write_bulk`. After a cancellation, when the event loop ends, the pages stay reserved until the store is
         opened again: a thread may still be writing them."""
         with self._engine.reading() as state:
-            staged = await in_steps(self._stage(group, state))
+            staged = await in_steps(stage(self._engine, group, state, self._numbers))
             repeated: list[bool] = []
             try:
                 await asyncio.to_thread(staged.sync)
                 await self._committer.commit_async(self._prepare(group, staged, repeated))
             except Exception as error:
-                _abandon_after(staged, error)
+                staged.abandon_after(error)
                 raise
-            return _linked(group, staged, repeated)
+            return staged.linked(group, repeated)
 
-    def _prepare(self, group: WriteGroup, staged: _Staged | None, repeated: list[bool]) -> Prepare:
+    def _prepare(self, group: WriteGroup, staged: Staged | None, repeated: list[bool]) -> Prepare:
         """What the group changes, at the state that it is committed to."""
 
         def prepare(state: State) -> list[TreeChange]:
@@ -360,7 +321,7 @@ class BtreeBackend(_Reader):
             check_expectations(view, group.expects)
             for write in group.writes:
                 if staged is not None and isinstance(write, ReplaceVersion):
-                    _link_staged(view, staged)
+                    staged.link(view)
                 else:
                     apply(view, write, self._numbers)
             changes = view.changes()
@@ -368,21 +329,6 @@ class BtreeBackend(_Reader):
             return changes
 
         return prepare
-
-    def _stage(self, group: WriteGroup, state: State) -> Generator[None, None, _Staged]:
-        """Lay the group's tree out, for the policy as it is in a state, and load what is new of it."""
-        [write] = group.writes
-        assert isinstance(write, ReplaceVersion)
-        view = Overlay(state)
-        head = read_head(view, write.version.policy_id)
-        new = yield from lay_out(view, write, self._numbers)
-        staged = _Staged(self._engine.bulk(), new, head)
-        try:
-            yield from staged.load()
-        except BaseException:
-            staged.bulk.abandon()
-            raise
-        return staged
 
     # --- the whole store -------------------------------------------------------------------------------------------------
 
@@ -451,56 +397,3 @@ class BtreeBackend(_Reader):
         if own:
             await asyncio.wait(own)
         await loop.run_in_executor(None, self.close_now)
-
-
-def _linked(group: WriteGroup, staged: _Staged, repeated: list[bool]) -> Applied:
-    """The answer to a group that is durable; one that was repeated has not linked what it loaded."""
-    if repeated:
-        staged.bulk.abandon()
-    return Applied(group.group_id, repeated=bool(repeated))
-
-
-def _is_large(group: WriteGroup) -> bool:
-    """Whether the group is one whole tree that is laid out before it is committed."""
-    if len(group.writes) != 1 or not isinstance(group.writes[0], ReplaceVersion):
-        return False
-    write = group.writes[0]
-    size = sum(len(page.content) for page in write.pages)
-    for node in write.nodes:
-        size += _NODE_BYTES + len(node.title) + len(node.summary or "") + len(node.text or "") + len(node.prefix_summary or "")
-        if node.metadata or node.extra:
-            size += len(encode((node.metadata, node.extra)))
-        if size >= BULK_BYTES:
-            return True
-    return size >= BULK_BYTES
-
-
-def _first(entries: Iterator[Entry], most: int) -> Generator[None, None, list[Entry]]:
-    """The first entries, of so many bytes or a little more. Pauses now and then."""
-    found: list[Entry] = []
-    size = 0
-    for entry in entries:
-        found.append(entry)
-        size += len(entry[0]) + len(entry[1])
-        if size > most:
-            break
-        if len(found) % 64 == 0:
-            yield
-    return found
-
-
-def _link_staged(view: Overlay, staged: _Staged) -> None:
-    """Link a tree that was laid out, unless it was overtaken."""
-    if staged.bulk.pager is not view.state.pager or read_head(view, staged.new.version.policy_id) != staged.head:
-        raise _Overtaken
-    link(view, staged.new)
-    for tree, made in staged.grafts:
-        view.graft(tree, made)
-    for tree, entries in staged.puts:
-        view.put_all(tree, entries)
-
-
-def _abandon_after(staged: _Staged, error: Exception) -> None:
-    """Give a bulk load's pages back, unless a log record that refers to them may be durable."""
-    if not isinstance(error, OutcomeUnknown):
-        staged.bulk.abandon()
