@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -150,3 +151,9 @@ def catalog(url: str) -> list[str]:
 def deadlocks(url: str) -> int:
     """How many deadlocks the server has had to resolve in this database. Its backends tell of theirs when they end."""
     return int(one(url, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"))
+
+
+def wait_for_others(url: str) -> None:
+    """Return when no connection of treestore's is left; those of a process that was killed end a little later."""
+    while one(url, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'treestore'"):
+        time.sleep(0.01)

@@ -146,7 +146,8 @@ def test_a_service_that_writes_the_row_last_gets_no_error_either(url: str, servi
             turn += 1
 
     with treestore.open_sync(url) as store:
-        together(ingest, partial(store_again, store), until=until, holds=lambda: min(done.count("old"), done.count("new")) > WRITES // 3)
+        enough = lambda: min(done.count("old"), done.count("new")) > WRITES // 3  # noqa: E731
+        together(ingest, partial(store_again, store), until=until, holds=enough)
         service.reingest("p", "1", trees.generation(7))
         assert_rows_of(service.nodes("p", "1"), 7)
         assert_same_for_both(service, store, ("p", "1"))
