@@ -45,6 +45,12 @@ def _bounced(folder: Path) -> str:
     return databases.bounced_url()
 
 
+def _shared(folder: Path) -> str:
+    url = databases.new_url()
+    databases.share(url)
+    return url
+
+
 def _sync(url: str, clock: Clock, settings: Settings | None = None) -> SyncStore:
     return treestore.open_sync(url, settings=settings, clock=clock)
 
@@ -137,6 +143,7 @@ KINDS = {
     "postgres": Kind(_postgres, _sync),
     "postgres-async": Kind(_postgres, _async),
     "postgres-pgbouncer": Kind(_bounced, _sync),
+    "postgres-shared": Kind(_shared, _sync),
     "postgres-reopened": Kind(_postgres, _reopened),
 }
 """Every store, in every way of using it."""

@@ -138,3 +138,13 @@ class NoStore(NotAStore):
     """The place that the URL names is empty, and the store was not to be made."""
 
     code = "no_store"
+
+
+class BrokenTree(UserWarning):
+    """Nodes that were not written by treestore form no tree; they are read as a flat list. It says which version, and why."""
+
+    def __init__(self, policy_id: str, version_id: str, reason: str) -> None:
+        super().__init__(f"policy {policy_id!r} version {version_id!r} forms no tree and is read as a flat list: {reason}")
+        self.policy_id = policy_id
+        self.version_id = version_id
+        self.reason = reason

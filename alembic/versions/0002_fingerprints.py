@@ -1,7 +1,7 @@
 """Fingerprints of versions that the reasoning-service's code writes too
 
-What its code writes has no columns of ours and leaves those that were there stale. A version's row keeps what its nodes were when
-they were derived, so that this is noticed.
+What its code writes has no columns of ours and leaves those that were there stale. A version's row keeps what its nodes were
+when they were derived, so that this is noticed.
 """
 
 from __future__ import annotations

@@ -110,6 +110,12 @@ def new_url(scheme: str = "postgresql", **parameters: str) -> str:
     return server().url(name, scheme, **parameters)
 
 
+def share(url: str) -> None:
+    """Have treestore reckon with others who write the tables of a database too."""
+    with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO treestore_adoption VALUES (timezone('utc', now()))")
+
+
 @cache
 def _bouncer() -> PgBouncer | NoPgBouncer:
     try:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from typing import Any, TypedDict, get_args
 
 from treestore.catalog import VERSIONS
 from treestore.errors import InvalidInput
-from treestore.records import Envelope, Node, PageText, Shape, Version
+from treestore.records import Envelope, Shape, Version
 from treestore.search import analyzer
-from treestore.trees import hashes, rules
+from treestore.trees import rules
 
 NOT_YET = datetime(1, 1, 1, tzinfo=UTC)
 """Stands in a row's times until it is known what row it takes the place of."""
@@ -63,21 +63,6 @@ def checked(policy_id: str, version_id: str, columns: Columns) -> Version:
         created_at=NOT_YET,
         updated_at=NOT_YET,
     )
-
-
-def content(nodes: Sequence[Node], pages: Sequence[PageText]) -> dict[str, Any]:
-    """The columns of a version that say what it holds: counts and hashes."""
-    roots = [node for node in nodes if node.parent_ordinal < 0]
-    pages_hash = hashes.pages_hash(pages) if pages else hashes.NO_PAGES
-    node_hash, tree_hash = hashes.version_hashes(roots, pages_hash)
-    return {
-        "node_count": len(nodes),
-        "root_count": len(roots),
-        "page_count": len(pages),
-        "node_hash": node_hash,
-        "tree_hash": tree_hash,
-        "pages_hash": pages_hash,
-    }
 
 
 def _text(value: object, column: str) -> str:

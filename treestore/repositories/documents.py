@@ -49,7 +49,7 @@ from treestore.repositories import amendment, columns, facts
 from treestore.repositories.plan import D, Plan, ask, ask_all, take_turn, tell, verb
 from treestore.repositories.search import Search
 from treestore.search.postings import Packed, pack
-from treestore.trees import rules, timeline
+from treestore.trees import content, rules, timeline
 from treestore.trees.derive import derive
 from treestore.trees.given import check_pages
 
@@ -129,7 +129,7 @@ class Documents(Search[D]):
     ) -> Plan[StoreResult]:
         derived = yield from derive(given.policy_id, given.version_id, nodes)
         kept_pages = check_pages(pages)
-        given = msgspec.structs.replace(given, **columns.content(derived, kept_pages))
+        given = msgspec.structs.replace(given, **content.facts(derived, kept_pages))
         yield from take_turn(given.policy_id)
         packed: Packed | None = None
         for _ in range(facts.ATTEMPTS):

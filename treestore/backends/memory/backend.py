@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from treestore.backends.memory.reads import READS
-from treestore.backends.memory.state import Content, State, detached
+from treestore.backends.memory.state import State
 from treestore.config import Settings
 from treestore.errors import Closed, Conflict
 from treestore.operations import (
@@ -34,6 +34,7 @@ from treestore.operations import (
 )
 from treestore.records import Version
 from treestore.search.postings import by_node
+from treestore.trees.content import Content, detached
 
 R = TypeVar("R")
 

@@ -8,35 +8,29 @@ from typing import Any, TypeVar
 import msgspec
 
 from treestore.backends.memory.search import match
-from treestore.backends.memory.state import Content, State, detached
+from treestore.backends.memory.state import State
 from treestore.errors import NotSupported
 from treestore.operations import (
-    Ancestors,
     Backup,
     Check,
-    Children,
     Compact,
     Get,
-    GetNodes,
     GetVersion,
     InEffect,
     ListDocuments,
     Match,
     MatchAll,
-    OnPages,
     Operation,
-    PageTexts,
     Scan,
     Stats,
-    Subtree,
 )
-from treestore.records import CheckReport, DocumentSummary, Node, Outline, PageText, SearchHit, StoreStats, Version
+from treestore.records import CheckReport, DocumentSummary, SearchHit, StoreStats, Version
 from treestore.search import soundness as search_soundness
 from treestore.search.query import check_searchable
 from treestore.trees import soundness, timeline
+from treestore.trees.content import ANSWERED, answer, detached
 
 T = TypeVar("T", bound=msgspec.Struct)
-N = TypeVar("N", Outline, Node)
 
 
 def _get_version(state: State, ask: GetVersion) -> Version:
@@ -57,56 +51,8 @@ def _list_documents(state: State, ask: ListDocuments) -> list[DocumentSummary]:
     return summaries
 
 
-def _get_nodes(state: State, ask: GetNodes[N]) -> list[N]:
-    version, content = state.find(ask.policy_id, ask.version)
-    missing = [node_id for node_id in ask.node_ids if node_id not in content.ordinal_of]
-    if missing:
-        raise timeline.missing_nodes(version, missing)
-    nodes = content.in_weight(ask.weight)
-    return [detached(nodes[content.ordinal_of[node_id]]) for node_id in ask.node_ids]
-
-
-def _children(state: State, ask: Children[N]) -> list[N]:
-    version, content = state.find(ask.policy_id, ask.version)
-    parent = -1 if ask.parent_id is None else _ordinal(version, content, ask.parent_id)
-    return [detached(node) for node in content.in_weight(ask.weight) if node.parent_ordinal == parent]
-
-
-def _subtree(state: State, ask: Subtree[N]) -> list[N]:
-    version, content = state.find(ask.policy_id, ask.version)
-    nodes = content.in_weight(ask.weight)
-    depth = 0
-    if ask.node_id is not None:
-        top = nodes[_ordinal(version, content, ask.node_id)]
-        nodes, depth = nodes[top.ordinal : top.last_ordinal + 1], top.depth
-    return [detached(node) for node in nodes if ask.max_depth is None or node.depth - depth <= ask.max_depth]
-
-
-def _ancestors(state: State, ask: Ancestors[N]) -> list[N]:
-    version, content = state.find(ask.policy_id, ask.version)
-    nodes = content.in_weight(ask.weight)
-    way = [nodes[_ordinal(version, content, ask.node_id)]]
-    while way[-1].parent_ordinal >= 0:
-        way.append(nodes[way[-1].parent_ordinal])
-    return [detached(node) for node in reversed(way)]
-
-
-def _ordinal(version: Version, content: Content, node_id: str) -> int:
-    if node_id not in content.ordinal_of:
-        raise timeline.missing_nodes(version, [node_id])
-    return content.ordinal_of[node_id]
-
-
-def _on_pages(state: State, ask: OnPages[N]) -> list[N]:
-    _, content = state.find(ask.policy_id, ask.version)
-    return [
-        detached(node)
-        for node in content.in_weight(ask.weight)
-        if node.page_start is not None
-        and node.page_end is not None
-        and node.page_start <= ask.last
-        and node.page_end >= ask.first
-    ]
+def _of_content(state: State, ask: Any) -> Any:
+    return answer(*state.find(ask.policy_id, ask.version), ask)
 
 
 def _match(state: State, ask: Match) -> list[SearchHit]:
@@ -122,15 +68,6 @@ def _match_all(state: State, ask: MatchAll) -> list[SearchHit]:
     for version, _ in searchable:
         check_searchable(version)
     return match(searchable, ask.query, ask.limit)
-
-
-def _page_texts(state: State, ask: PageTexts) -> list[PageText]:
-    _, content = state.find(ask.policy_id, ask.version)
-    return [
-        detached(page)
-        for page in content.pages
-        if (ask.first is None or page.page >= ask.first) and (ask.last is None or page.page <= ask.last)
-    ]
 
 
 def _get(state: State, ask: Get[T]) -> T | None:
@@ -179,14 +116,9 @@ def _refuse_backup() -> int:
 READS: dict[type[Operation[Any]], Callable[[State, Any], Any]] = {
     GetVersion: _get_version,
     ListDocuments: _list_documents,
-    GetNodes: _get_nodes,
-    Children: _children,
-    Subtree: _subtree,
-    Ancestors: _ancestors,
-    OnPages: _on_pages,
+    **dict.fromkeys(ANSWERED, _of_content),
     Match: _match,
     MatchAll: _match_all,
-    PageTexts: _page_texts,
     Get: _get,
     Scan: _scan,
     Stats: lambda state, _: _stats(state),

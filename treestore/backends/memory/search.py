@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from treestore.backends.memory.state import Content, detached
 from treestore.operations import Query
 from treestore.records import SearchHit, Version
 from treestore.search import query
 from treestore.search.ranking import Corpus
+from treestore.trees.content import Content, detached
 
 Frequencies = Mapping[str, int]
 

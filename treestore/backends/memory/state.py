@@ -1,26 +1,23 @@
 """All that the store in memory holds: the rows of plain tables, and the nodes and page texts of each version.
 
-Records are immutable, but the JSON inside them is not. Records are copied (:func:`detached`) on the way in and on the way out
-where they hold any, so that nobody outside can change what is stored.
+Records are copied on the way in and on the way out where they hold JSON, which is not immutable
+(:func:`treestore.trees.content.detached`), so that nobody outside can change what is stored.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from treestore.catalog import TABLES, Table
 from treestore.errors import InvalidInput
 from treestore.operations import VersionRef
-from treestore.records import Node, Outline, PageText, Version
+from treestore.records import Node, PageText, Version
 from treestore.trees import timeline
+from treestore.trees.content import Content, detached
 
-T = TypeVar("T", bound=msgspec.Struct)
-N = TypeVar("N", Outline, Node)
 Key = tuple[Any, ...]
 
 
@@ -89,30 +86,6 @@ def _beginning_with(prefix: Key, ordered: list[Key]) -> list[Key]:
     return ordered[first:last]
 
 
-class Content:
-    """The nodes of one version in document order, and its page texts in the order given. ``terms`` say how often each node
-    has each of its terms; they are empty where the version can't be searched."""
-
-    def __init__(self, nodes: Sequence[Node], pages: Sequence[PageText], terms: Sequence[Mapping[str, int]]) -> None:
-        self.nodes = nodes
-        self.pages = pages
-        self.terms = terms
-
-    @cached_property
-    def outlines(self) -> list[Outline]:
-        return [Outline(**{name: getattr(node, name) for name in Outline.__struct_fields__}) for node in self.nodes]
-
-    @cached_property
-    def ordinal_of(self) -> dict[str, int]:
-        return {node.node_id: ordinal for ordinal, node in enumerate(self.nodes)}
-
-    def in_weight(self, weight: type[N]) -> Sequence[N]:
-        """The nodes, whole or without their texts. They are as stored: copy those that leave the store."""
-        found: Any = self.nodes if weight is Node else self.outlines
-        chosen: Sequence[N] = found
-        return chosen
-
-
 class State:
     """All that the store holds at one moment."""
 
@@ -146,20 +119,3 @@ class State:
         """The version that is meant, and what it holds. Raises NotFound."""
         version = timeline.resolve(policy_id, self.versions_of(policy_id), ref)
         return version, self.contents[policy_id, version.version_id]
-
-
-def detached(record: T) -> T:
-    """The record with JSON of its own, or itself where it holds none."""
-    changed = {
-        name: _decode_json(_encode_json(getattr(record, name)))
-        for name in ("metadata", "extra")
-        if getattr(record, name, None) is not None
-    }
-    if isinstance(record, Version) and record.pageindex is not None:
-        fields = _decode_json(_encode_json(record.pageindex.fields))
-        changed["pageindex"] = msgspec.structs.replace(record.pageindex, fields=fields)
-    return msgspec.structs.replace(record, **changed) if changed else record
-
-
-_encode_json = msgspec.msgpack.Encoder().encode
-_decode_json = msgspec.msgpack.Decoder().decode

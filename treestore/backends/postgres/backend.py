@@ -16,6 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any, TypeVar
 
 import asyncpg
@@ -23,11 +24,13 @@ import msgspec
 
 from treestore.backends.postgres.address import Address, parse
 from treestore.backends.postgres.checking import check_store
-from treestore.backends.postgres.errors import is_again, is_lost, is_unknown, lacks_copy, translate
+from treestore.backends.postgres.derived import DerivedCache
+from treestore.backends.postgres.errors import is_again, is_held, is_lost, is_unknown, lacks_copy, translate
 from treestore.backends.postgres.pools import LoopThread, Pool, Pools
-from treestore.backends.postgres.reads import answer, quick
+from treestore.backends.postgres.reads import quick
 from treestore.backends.postgres.schema import prepare_schema
 from treestore.backends.postgres.session import Session
+from treestore.backends.postgres.shared import answer
 from treestore.backends.postgres.sql import whole
 from treestore.backends.postgres.writes import apply
 from treestore.config import Settings
@@ -45,6 +48,9 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 
 ATTEMPTS = 10
 """So often a group is tried that loses against others, or a read whose connection is lost."""
+
+ATTEMPTS_FOR_ROWS = 60
+"""So often a group is tried while others hold rows of shared tables: for about half a minute."""
 
 
 async def pause(attempt: int) -> None:
@@ -174,6 +180,7 @@ class PostgresBackend(_Reader):
         self._address = address
         self._pools = Pools(address)
         self._copies = True
+        self._derived: DerivedCache | None = None
         self._snapshots: set[PostgresSnapshot] = set()
 
     @classmethod
@@ -184,10 +191,11 @@ class PostgresBackend(_Reader):
         """
         backend = cls(parse(url, settings), settings)
         try:
-            await backend._using(_begin, (backend._address, create), _never)
+            shared = await backend._using(_begin, (backend._address, create), _never)
         except BaseException:
             await backend.close()
             raise
+        backend._derived = DerivedCache() if shared else None
         return backend
 
     @classmethod
@@ -195,10 +203,11 @@ class PostgresBackend(_Reader):
         """As :meth:`open`."""
         backend = cls(parse(url, settings), settings)
         try:
-            backend._loop.run(backend._using(_begin, (backend._address, create), _never))
+            shared = backend._loop.run(backend._using(_begin, (backend._address, create), _never))
         except BaseException:
             backend.close_now()
             raise
+        backend._derived = DerivedCache() if shared else None
         return backend
 
     def _told(self, error: BaseException, *, hung: bool = False) -> TreestoreError:
@@ -211,15 +220,15 @@ class PostgresBackend(_Reader):
     # --- connections -----------------------------------------------------------------------------------------------------
 
     def _session(self, pool: Pool, connection: Any) -> Session:
-        return Session(connection, self._address, pool.watch, copies=self._copies)
+        return Session(connection, self._address, pool.watch, copies=self._copies, derived=self._derived)
 
     async def _using(self, work: Work[A, R], asked: A, retryable: Retryable) -> R:
         """The result of work on a connection, which is tried again if its error says that this helps. Errors are ours."""
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in count(1):
             try:
                 return await self._once(work, asked)
             except DRIVER_ERRORS as error:
-                if attempt == ATTEMPTS or not retryable(error):
+                if attempt >= (ATTEMPTS_FOR_ROWS if is_held(error) else ATTEMPTS) or not retryable(error):
                     raise self._told(error) from error
             await pause(attempt)
         raise AssertionError("the last attempt returns or raises")
@@ -241,7 +250,7 @@ class PostgresBackend(_Reader):
 
     async def read_one(self, operation: Operation[R]) -> R:
         """Answer one operation. Raises NotFound, Corrupted, Unavailable, Timeout or Closed."""
-        by_one = quick(operation)
+        by_one = quick(operation, shared=self._derived is not None)
         if by_one is not None and not self._address.pgbouncer and type(operation) is not Stats:
             found = await self._using(by_one, operation, _for_reads)
             if found is not None:
@@ -313,7 +322,7 @@ class PostgresBackend(_Reader):
         if lacks_copy(error) and self._copies:
             self._copies = False
             return True
-        return is_again(error)
+        return is_again(error) or (self._derived is not None and is_held(error))
 
     def write_now(self, group: WriteGroup) -> Applied:
         """As :meth:`write`."""
@@ -352,10 +361,11 @@ def _for_reads(error: BaseException) -> bool:
 # --- work on a connection ------------------------------------------------------------------------------------------------
 
 
-async def _begin(session: Session, asked: tuple[Address, bool]) -> None:
-    """Make sure of the tables, and say what is to be reindexed."""
+async def _begin(session: Session, asked: tuple[Address, bool]) -> bool:
+    """Make sure of the tables, and say what is to be reindexed. True: others write the tables too."""
     await prepare_schema(session, *asked)
     say_stale(dict(await session.rows(whole.analyzers(), {})))
+    return await session.row(whole.adoption(), {}) is not None
 
 
 async def _read_all(session: Session, operations: Sequence[Operation[Any]]) -> list[Any]:

@@ -14,6 +14,7 @@ from treestore.backends.postgres.search import stored_segments
 from treestore.backends.postgres.session import Session
 from treestore.backends.postgres.sql import kept, records, whole
 from treestore.backends.postgres.sql import nodes as sql
+from treestore.backends.postgres.sql.versions import NAMED
 from treestore.errors import TreestoreError
 from treestore.operations import Segment
 from treestore.records import CheckReport, Node, PageText, Version
@@ -45,7 +46,7 @@ async def _check_version(session: Session, policy_id: str, version_id: str, coun
     version = rows.record(row, Version)
     found = await session.rows(sql.with_relational(), owner)
     nodes = rows.nodes([tuple(row)[: len(Node.__struct_fields__)] for row in found], Node)
-    of_pages = await session.rows(sql.page_texts("named"), {**owner, "first": 0, "last": MAX_INTEGER})
+    of_pages = await session.rows(sql.page_texts(NAMED), {**owner, "first": 0, "last": MAX_INTEGER})
     pages = [rows.record(row, PageText) for row in of_pages]
     segments = await stored_segments(session, version)
     ranges = [tuple(row) for row in await session.rows(kept.kept("treestore_intervals", "depth", "position", "packed"), owner)]

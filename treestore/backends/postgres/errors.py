@@ -38,6 +38,7 @@ _BY_STATE: dict[str, tuple[type[TreestoreError], str]] = {
     "3F000": (NoStore, "there is no such schema: the user's search_path names none that exists"),
     "3D000": (NoStore, "there is no such database"),
     "40": (Conflict, "others changed the same at once, again and again"),
+    "23503": (Conflict, "rows of other tables refer to it"),
     "42501": (AccessDenied, "this user of PostgreSQL lacks a right"),
     "42P01": (MigrationError, _UPGRADE),
     "42703": (MigrationError, _UPGRADE),
@@ -82,6 +83,11 @@ def is_again(error: BaseException) -> bool:
 def is_unknown(error: BaseException) -> bool:
     """Whether the server says that it does not know what became of a commit, as one of several machines may."""
     return state_of(error) == "40003"
+
+
+def is_held(error: BaseException) -> bool:
+    """Whether somebody else holds a row for longer than is waited for it."""
+    return state_of(error) == "55P03"
 
 
 def lacks_copy(error: BaseException) -> bool:

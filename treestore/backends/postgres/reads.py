@@ -49,9 +49,9 @@ N = TypeVar("N", Outline, Node)
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def quick(ask: Operation[R]) -> Callable[[Session, Operation[R]], Awaitable[R | None]] | None:
+def quick(ask: Operation[R], *, shared: bool) -> Callable[[Session, Operation[R]], Awaitable[R | None]] | None:
     """What gives the answer to an operation by one statement, or None if that tells nothing. None if there is no such."""
-    return _QUICK.get(type(ask))
+    return None if shared and isinstance(ask, _OF_RECORDS) else _QUICK.get(type(ask))
 
 
 async def answer(session: Session, ask: Operation[R]) -> R:
@@ -83,7 +83,7 @@ def _whole(ask: Operation[Any]) -> Callable[[Session, Any], Awaitable[Any]]:
 
 
 async def resolve(session: Session, policy_id: str, ref: VersionRef, *, deleted: bool = False) -> Version:
-    """The version that is meant. Raises NotFound."""
+    """The version that is meant, of tables that nobody else writes. Raises NotFound."""
     meaning = versions.how(ref)
     if meaning is not None:
         row = await session.row(versions.version(meaning), {"policy_id": policy_id, **versions.meant(ref)})
@@ -104,7 +104,7 @@ async def _nothing(session: Session, ask: Any, version: Version) -> list[Any]:
         case Children(parent_id=node_id) | Subtree(node_id=node_id) | Ancestors(node_id=node_id):
             asked = (node_id,)
     values = {"policy_id": version.policy_id, "version_id": version.version_id, "node_id": list(asked)}
-    found = rows.nodes(await session.rows(sql.nodes(Outline, "named", one=False), values), Outline)
+    found = rows.nodes(await session.rows(sql.nodes(Outline, versions.NAMED, one=False), values), Outline)
     missing = [node_id for node_id in asked if node_id not in {node.node_id for node in found}]
     if missing:
         raise timeline.missing_nodes(version, missing)
@@ -120,7 +120,7 @@ def _of(ask: Any) -> dict[str, Any]:
 
 
 async def _get_nodes(session: Session, ask: GetNodes[N]) -> list[N] | None:
-    meaning = versions.how(ask.version)
+    meaning = versions.how(ask.version, shared=session.shared)
     if meaning is None or not ask.node_ids:
         return None
     if len(ask.node_ids) == 1:
@@ -135,7 +135,7 @@ async def _get_nodes(session: Session, ask: GetNodes[N]) -> list[N] | None:
 
 
 async def _children(session: Session, ask: Children[N]) -> list[N] | None:
-    meaning = versions.how(ask.version)
+    meaning = versions.how(ask.version, shared=session.shared)
     if meaning is None:
         return None
     statement = sql.children(ask.weight, meaning, of_node=ask.parent_id is not None)
@@ -143,7 +143,7 @@ async def _children(session: Session, ask: Children[N]) -> list[N] | None:
 
 
 async def _subtree(session: Session, ask: Subtree[N]) -> list[N] | None:
-    meaning = versions.how(ask.version)
+    meaning = versions.how(ask.version, shared=session.shared)
     if meaning is None:
         return None
     statement = sql.subtree(ask.weight, meaning, of_node=ask.node_id is not None, bounded=ask.max_depth is not None)
@@ -152,7 +152,7 @@ async def _subtree(session: Session, ask: Subtree[N]) -> list[N] | None:
 
 
 async def _ancestors(session: Session, ask: Ancestors[N]) -> list[N] | None:
-    meaning = versions.how(ask.version)
+    meaning = versions.how(ask.version, shared=session.shared)
     if meaning is None:
         return None
     return await _nodes(session, sql.ancestors(ask.weight, meaning), {**_of(ask), "node_id": ask.node_id}, ask.weight)
@@ -171,7 +171,7 @@ _ordinal = attrgetter("ordinal")
 
 
 async def _page_texts(session: Session, ask: PageTexts) -> list[PageText] | None:
-    meaning = versions.how(ask.version)
+    meaning = versions.how(ask.version, shared=session.shared)
     if meaning is None:
         return None
     first = 0 if ask.first is None else ask.first
@@ -181,16 +181,23 @@ async def _page_texts(session: Session, ask: PageTexts) -> list[PageText] | None
 
 
 async def _get_version(session: Session, ask: GetVersion) -> Version | None:
-    meaning = versions.how(ask.version)
+    meaning = versions.how(ask.version, shared=session.shared)
     row = None if meaning is None else await session.row(versions.version(meaning), _of(ask))
-    return None if row is None else rows.record(row, Version)
+    if row is None or not session.shared:
+        return None if row is None else rows.record(row, Version)
+    found = rows.found_version(row)
+    return found.version if found.fits else None
+
+
+async def documents(session: Session, ask: ListDocuments) -> list[Any]:
+    """The rows of the policies' versions that are in effect or latest, each with the number of versions at its end."""
+    statement = versions.documents(after=ask.after is not None, limited=ask.limit is not None, shared=session.shared)
+    return await session.rows(statement, {"at": ask.at.replace(tzinfo=None), "after": ask.after, "limit": ask.limit})
 
 
 async def _list_documents(session: Session, ask: ListDocuments) -> list[DocumentSummary]:
-    statement = versions.documents(after=ask.after is not None, limited=ask.limit is not None)
-    values = {"at": ask.at.replace(tzinfo=None), "after": ask.after, "limit": ask.limit}
     found = []
-    for row in await session.rows(statement, values):
+    for row in await documents(session, ask):
         version = rows.record(tuple(row)[:-1], Version)
         found.append(DocumentSummary(policy_id=version.policy_id, version=version, version_count=row["version_count"]))
     return found
@@ -219,14 +226,21 @@ async def get(session: Session, record: type[T], key: tuple[Any, ...]) -> T | No
     return None if row is None else rows.record(row, record)
 
 
-async def _scan(session: Session, ask: Scan[T]) -> list[T]:
+async def scanned(session: Session, ask: Scan[Any]) -> list[Any]:
+    """The rows of records of a plain table, in order."""
     check_plain(ask.record)
     table = TABLES[ask.record]
     fields = table.key if ask.index is None else (*table.indexes[ask.index], *table.key)
-    limited = ask.limit is not None
-    statement = records.scan(ask.record, ask.index, len(ask.prefix), reverse=ask.reverse, limited=limited)
-    found = await session.rows(statement, {**key_values(ask.record, fields, ask.prefix), "limit": ask.limit})
-    return [rows.record(row, ask.record) for row in found]
+    record: type[msgspec.Struct] = ask.record
+    limited, shared = ask.limit is not None, session.shared and record is Version
+    statement = records.scan(
+        record, ask.index, len(ask.prefix), reverse=ask.reverse, limited=limited, shared=shared
+    )
+    return await session.rows(statement, {**key_values(ask.record, fields, ask.prefix), "limit": ask.limit})
+
+
+async def _scan(session: Session, ask: Scan[T]) -> list[T]:
+    return [rows.record(row, ask.record) for row in await scanned(session, ask)]
 
 
 async def _get(session: Session, ask: Get[T]) -> T | None:
@@ -317,6 +331,8 @@ _QUICK: dict[type[Operation[Any]], Callable[[Session, Any], Awaitable[Any]]] = {
     Scan: _scan,
     Stats: _stats,
 }
+
+_OF_RECORDS = (Get, Scan, ListDocuments)
 
 _ANSWERS: dict[type[Operation[Any]], Callable[[Session, Any], Awaitable[Any]]] = {
     GetVersion: _version_in_full,

@@ -10,18 +10,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from operator import itemgetter
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
+from zlib import crc32
 
 import msgspec
 
 from treestore import catalog
 from treestore.backends.postgres.tables import TITLES_LENGTH
 from treestore.errors import Corrupted
-from treestore.records import Node, Outline, PageText
+from treestore.records import Fact, Node, Outline, PageText, Version
+from treestore.trees import timeline
 
 T = TypeVar("T", bound=msgspec.Struct)
 N = TypeVar("N", Outline, Node)
 Row = Sequence[Any]
+
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -117,6 +121,84 @@ def record(row: Row, kind: type[T]) -> T:
         return kind(**{name: value for name, value in values if value is not None})
     except TypeError as error:
         raise Corrupted(f"a stored {kind.__name__} is not one: {error}") from error
+
+
+def given(row: Row) -> dict[str, Any]:
+    """The fields of a node, whoever wrote its row; None where it lacks something. Raises Corrupted."""
+    return dict(zip(Node.__struct_fields__, _CODECS[Node].decoded(row), strict=True))
+
+
+class Fingerprint(NamedTuple):
+    """What tells whether the nodes of a version are as they were: their number, greatest id and newest ``updated_at``."""
+
+    number: int | None
+    newest_id: int | None
+    newest_change: datetime | None
+
+
+class Found(NamedTuple):
+    """A version of tables that others write too: the record as far as its row tells; what its nodes were when what is ours
+    was derived of them, and what they are ``now``; why they form no tree, if it was found so then."""
+
+    version: Version
+    was: Fingerprint
+    now: Fingerprint
+    broken: str | None
+    searchable: bool
+    revision: int
+    """The row's own, which only treestore counts up."""
+
+    @property
+    def known(self) -> bool:
+        """Whether the nodes are as they were."""
+        return self.was == self.now
+
+    @property
+    def fits(self) -> bool:
+        """Whether all that is ours of the version is that of its nodes."""
+        return self.known and self.broken is None
+
+
+_AT = {name: at for at, name in enumerate(Version.__struct_fields__)}
+_TOKENS = 1 << 30
+
+
+def found_version(row: Row) -> Found:
+    """A version from its row with what its nodes were and are now (:func:`.sql.versions.with_fingerprint`).
+
+    What the reasoning-service's code does not write is made up for: a tombstone that has nodes again is none, an ingestion
+    or an effective date that no fact tells of is one. Where the nodes are not as they were ``revision`` is another one too, so
+    that nobody writes what was decided before. Raises Corrupted.
+    """
+    end = len(_AT)
+    values, (*was, broken), now = list(row[:end]), row[end : end + 4], Fingerprint(*row[end + 4 : end + 7])
+    searchable = values[_AT["analyzer"]] != ""
+    if now.number and values[_AT["deleted_at"]] is not None:
+        values[_AT["deleted_at"]], searchable = None, True
+    if values[_AT["updated_at"]] is None:
+        values[_AT["updated_at"]] = max(values[_AT["created_at"]], values[_AT["ingested_at"]])
+    version = record(values, Version)
+    changed: dict[str, Any] = {"facts": _facts(version)}
+    found = Found(version, Fingerprint(*was), now, broken, searchable, version.revision)
+    if not found.known:
+        changed["revision"] = _TOKENS | crc32(repr((version.revision, now)).encode()) >> 2
+    return found._replace(version=msgspec.structs.replace(version, **changed))
+
+
+def _facts(version: Version) -> tuple[Fact, ...]:
+    """A version's facts, with those that its row tells besides."""
+    if version.deleted_at is not None:
+        return version.facts
+    facts = list(version.facts)
+    if not facts:
+        facts.append(Fact(recorded_at=min(version.created_at, version.ingested_at), kind="ingested"))
+    told = timeline.known(msgspec.structs.replace(version, facts=tuple(facts)), _END_OF_TIME)
+    if told is None or told.ingested_at != version.ingested_at:
+        facts.append(Fact(recorded_at=version.ingested_at, kind="ingested"))
+    if (told and told.effective_date) != version.effective_date:
+        recorded = version.ingested_at if version.facts else facts[0].recorded_at
+        facts.append(Fact(recorded_at=recorded, kind="effective", effective_date=version.effective_date))
+    return tuple(facts)
 
 
 # --- into the store ------------------------------------------------------------------------------------------------------

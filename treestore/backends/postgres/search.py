@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 from treestore.backends.postgres import rows
 from treestore.backends.postgres.session import Session
@@ -16,30 +19,64 @@ from treestore.records import Node, SearchHit, Version
 from treestore.search import postings, query
 from treestore.search.postings import SEGMENT_NODES, Group, segment_count, segment_size
 from treestore.search.ranking import Corpus, Part, best
+from treestore.trees.content import detached
+
+T = TypeVar("T")
 
 _LAST = "\U0010ffff"
 
 
+class Held(NamedTuple):
+    """The postings and the nodes of a version that are in memory, and not in the store."""
+
+    segments: Sequence[Segment]
+    nodes: Sequence[Node]
+
+
 class _Segment(NamedTuple):
-    """A segment of a version."""
+    """A segment of a version; ``held`` if it is in memory."""
 
     version: Version
     number: int
+    held: Held | None = None
 
     @property
     def size(self) -> int:
         return segment_size(self.version.node_count, self.number)
 
     @property
+    def packed(self) -> Segment:
+        assert self.held is not None
+        return self.held.segments[self.number]
+
+    @property
+    def rows(self) -> Sequence[tuple[str, bytes]]:
+        return self.packed.rows
+
+    def node(self, place: int) -> Node:
+        assert self.held is not None
+        return detached(self.held.nodes[self.number * SEGMENT_NODES + place])
+
+    @property
     def name(self) -> str:
         return f"segment {self.number} of policy {self.version.policy_id!r} version {self.version.version_id!r}"
 
 
-async def match(session: Session, versions: Sequence[Version], asked: Query, limit: int) -> list[SearchHit]:
+async def match(
+    session: Session,
+    versions: Sequence[Version],
+    asked: Query,
+    limit: int,
+    held: Mapping[tuple[str, str], Held] = MappingProxyType({}),
+) -> list[SearchHit]:
     """The nodes of some versions, which are one corpus, that fit a query best; of equal scores in the order of ``versions``,
-    then in document order."""
+    then in document order. ``held``: by policy and version id, what is in memory."""
     corpus = Corpus(sum(version.node_count for version in versions), sum(version.term_count for version in versions))
-    segments = [_Segment(version, at) for version in versions for at in range(segment_count(version.node_count))]
+    segments = [
+        _Segment(version, at, held.get((version.policy_id, version.version_id)))
+        for version in versions
+        for at in range(segment_count(version.node_count))
+    ]
     if not segments:
         return []
     found = _Postings(session, segments)
@@ -77,11 +114,19 @@ class _Postings:
         if not missing:
             return
         asked = [(segment, term) for term in missing for segment in self._segments]
-        values = {**_places([segment for segment, _ in asked]), "term": [term for _, term in asked]}
-        found = await self._session.rows(kept.posting_rows(), values)
+
+        async def stored(places: Sequence[int]) -> list[Any]:
+            values = {**_places([asked[at][0] for at in places]), "term": [asked[at][1] for at in places]}
+            return [row["packed"] for row in await self._session.rows(kept.posting_rows(), values)]
+
+        def in_memory(at: int) -> bytes:
+            segment, term = asked[at]
+            return segment.rows[bisect_right(segment.rows, term, key=itemgetter(0)) - 1][1]
+
+        found = await _each([segment for segment, _ in asked], stored, in_memory)
         for at, term in enumerate(missing):
             count = len(self._segments)
-            packed = [row["packed"] for row in found[at * count : (at + 1) * count]]
+            packed = found[at * count : (at + 1) * count]
             for segment, raw in zip(self._segments, packed, strict=True):
                 if raw is None:
                     raise Corrupted(f"{segment.name} has no postings")
@@ -111,18 +156,36 @@ class _Postings:
 
     async def _beginning(self, code: str) -> list[str]:
         """The terms that begin with a code, in order, as many as may stand for it."""
-        values = {**_places(self._segments), "term": code, "last": code + _LAST, "limit": query.MAX_BEGINNING}
-        found = [[raw] for raw in self._rows[code]]
-        for row in await self._session.rows(kept.posting_rows_between(), values):
-            found[row["at"] - 1].append(row["packed"])
+
+        async def stored(places: Sequence[int]) -> list[list[bytes]]:
+            values = _places([self._segments[at] for at in places])
+            values |= {"term": code, "last": code + _LAST, "limit": query.MAX_BEGINNING}
+            following: list[list[bytes]] = [[] for _ in places]
+            for row in await self._session.rows(kept.posting_rows_between(), values):
+                following[row["at"] - 1].append(row["packed"])
+            return following
+
+        def in_memory(at: int) -> list[bytes]:
+            return [packed for name, packed in self._segments[at].rows if code < name <= code + _LAST]
+
         terms: set[str] = set()
-        for of_segment in found:
+        for first, following in zip(self._rows[code], await _each(self._segments, stored, in_memory), strict=True):
+            of_segment = [first, *following]
             names = [term for raw in of_segment for term in postings.row_blocks(raw)[0] if term.startswith(code)]
             terms.update(names[: query.MAX_BEGINNING])
         return sorted(terms)
 
 
-def _places(segments: Sequence[_Segment]) -> dict[str, list[Any]]:
+async def _each(
+    segments: Sequence[_Segment], stored: Callable[[Sequence[int]], Awaitable[Sequence[T]]], in_memory: Callable[[int], T]
+) -> list[T]:
+    """What is known of each segment, in order: what ``stored`` finds in the store at these places, or what is in memory."""
+    places = [at for at, segment in enumerate(segments) if segment.held is None]
+    found = iter(await stored(places) if places else ())
+    return [next(found) if segment.held is None else in_memory(at) for at, segment in enumerate(segments)]
+
+
+def _places(segments: Sequence[_Segment]) -> dict[str, Any]:
     return {
         "policy_id": [segment.version.policy_id for segment in segments],
         "version_id": [segment.version.version_id for segment in segments],
@@ -131,7 +194,10 @@ def _places(segments: Sequence[_Segment]) -> dict[str, list[Any]]:
 
 
 async def _lengths(session: Session, segments: Sequence[_Segment]) -> list[bytes | None]:
-    return [row["lengths"] for row in await session.rows(kept.lengths(), _places(segments))]
+    async def stored(places: Sequence[int]) -> list[bytes | None]:
+        return [row["lengths"] for row in await session.rows(kept.lengths(), _places([segments[at] for at in places]))]
+
+    return await _each(segments, stored, lambda at: segments[at].packed.lengths)
 
 
 def _unpacked(segment: _Segment, raw: bytes | None) -> array[int]:
@@ -140,18 +206,20 @@ def _unpacked(segment: _Segment, raw: bytes | None) -> array[int]:
     return postings.unpack_lengths(raw, segment.size)
 
 
-async def _nodes(session: Session, places: Sequence[tuple[_Segment, int]]) -> list[Node]:
+async def _nodes(session: Session, hits: Sequence[tuple[_Segment, int]]) -> list[Node]:
     """The nodes at places of segments, in order."""
-    values = {
-        "policy_id": [segment.version.policy_id for segment, _ in places],
-        "version_id": [segment.version.version_id for segment, _ in places],
-        "ordinal": [segment.number * SEGMENT_NODES + place for segment, place in places],
-    }
-    found = await session.rows(kept.hits(), values)
-    for (segment, place), row in zip(places, found, strict=True):
-        if row["ordinal"] is None:
-            raise Corrupted(f"{segment.name} has postings of a node at place {place} that is not there")
-    return rows.nodes(found, Node)
+
+    async def stored(places: Sequence[int]) -> list[Node]:
+        asked = [hits[at] for at in places]
+        ordinals = [segment.number * SEGMENT_NODES + place for segment, place in asked]
+        found = await session.rows(kept.hits(), {**_places([segment for segment, _ in asked]), "ordinal": ordinals})
+        for (segment, place), row in zip(asked, found, strict=True):
+            if row["ordinal"] is None:
+                raise Corrupted(f"{segment.name} has postings of a node at place {place} that is not there")
+        found_nodes: list[Node] = rows.nodes(found, Node)
+        return found_nodes
+
+    return await _each([segment for segment, _ in hits], stored, lambda at: hits[at][0].node(hits[at][1]))
 
 
 async def stored_segments(session: Session, version: Version) -> list[Segment]:

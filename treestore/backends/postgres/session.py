@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from treestore.backends.postgres.address import Address
+from treestore.backends.postgres.derived import DerivedCache
 from treestore.backends.postgres.sql import groups
 from treestore.backends.postgres.sql.statement import Statement
 from treestore.errors import Corrupted
@@ -76,13 +77,26 @@ class Session:
     """A connection, in a transaction or not, as reads and writes use it.
 
     ``watch`` is told of each step, so that one that never ends is noticed. ``copies``: whether the server takes COPY.
+    ``derived``: what is known of versions whose rows others write too; None where nobody else writes the tables.
     """
 
-    def __init__(self, connection: Any, address: Address, watch: Watch, *, copies: bool = True) -> None:
+    def __init__(
+        self, connection: Any, address: Address, watch: Watch, *, copies: bool = True, derived: DerivedCache | None = None
+    ) -> None:
         self._connection = connection
         self._address = address
         self._watch = watch
         self._copies = copies
+        self.derived = derived
+
+    @property
+    def shared(self) -> bool:
+        """Whether others write the tables too."""
+        return self.derived is not None
+
+    def trusting(self) -> Session:
+        """The same, for what was found in this transaction to be as it was derived."""
+        return Session(self._connection, self._address, self._watch, copies=self._copies)
 
     async def _asked(self, answer: Awaitable[R]) -> R:
         """What the connection answers, watched until it does."""

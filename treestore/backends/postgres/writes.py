@@ -8,25 +8,27 @@ group's id is noted, where a group that was applied before is found out; then co
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 import msgspec
 
-from treestore.backends.postgres import rows
-from treestore.backends.postgres.reads import check_plain, get, key_values
+from treestore.backends.postgres import deriving, rows, shared
+from treestore.backends.postgres.loading import load_content
+from treestore.backends.postgres.reads import check_plain, get, key_values, resolve
 from treestore.backends.postgres.session import Session
-from treestore.backends.postgres.sql import groups, kept, nodes, records, versions
-from treestore.backends.postgres.tables import INTERVALS, LENGTHS, NODES, PAGE_TEXTS, POSTINGS
-from treestore.catalog import TABLES
+from treestore.backends.postgres.sql import groups, kept, nodes, records
+from treestore.backends.postgres.tables import LENGTHS, POSTINGS
+from treestore.catalog import TABLES, VERSIONS
 from treestore.errors import Conflict, Corrupted
 from treestore.operations import (
+    Absent,
     AmendNodes,
     Delete,
     DeleteRange,
     DropVersion,
     Expectation,
+    FieldEquals,
+    Present,
     Put,
     RangeEmpty,
     ReplaceVersion,
@@ -39,10 +41,6 @@ from treestore.operations import (
 from treestore.records import Node, Outline, Version
 from treestore.search import postings
 from treestore.search.postings import SEGMENT_NODES, segment_size
-from treestore.trees import intervals, timeline
-
-BULK_ROWS = 20_000
-"""Rows loaded by one statement: few enough not to use up the time of a statement, enough that the server seldom waits."""
 
 _KEPT_MILLISECONDS = 3_600_000
 
@@ -59,11 +57,63 @@ async def apply(session: Session, group: WriteGroup) -> bool:
         await session.run(groups.lock(), {"policy_ids": policies})
     if not await _remember(session, _first_policy(group), group.group_id):
         return False
+    there = await _lock(session, group) if session.shared else set()
     for expects in group.expects:
         await _check(session, expects)
     for write in group.writes:
+        new = session.shared and _key_of(write) not in there
+        if new and isinstance(write, (Put, ReplaceVersion)):
+            await _claim(session, write)
         await _write(session, write)
+        if session.shared and (new or not isinstance(write, Put)):
+            await _note(session, write)
     return True
+
+
+async def _lock(session: Session, group: WriteGroup) -> set[tuple[Any, ...]]:
+    """Lock the versions that a group is about, with the nodes of those whose content it changes. Returns those that are
+    there."""
+    about, changed = set(), set()
+    for part in (*group.expects, *group.writes):
+        keys = await _versions_of(session, part)
+        about.update(keys)
+        if isinstance(part, (ReplaceVersion, AmendNodes, DropVersion, Delete, DeleteRange)):
+            changed.update(keys)
+    return {*await deriving.lock(session, about, changed)} if about else set()
+
+
+def _key_of(write: Write) -> tuple[Any, ...] | None:
+    """The key of the version that a write puts or changes; None if it is about others."""
+    version = getattr(write, "record" if isinstance(write, Put) else "version", None)
+    return TABLES[Version].key_of(version) if isinstance(version, Version) else None
+
+
+async def _claim(session: Session, write: Put | ReplaceVersion) -> None:
+    """Insert a version that was not there. Raises Conflict if somebody else has done so meanwhile."""
+    version = write.record if isinstance(write, Put) else write.version
+    if isinstance(version, Version) and await session.row(records.claim(Version), rows.values(version)) is None:
+        raise Conflict(f"{VERSIONS.name} {_key_of(write)!r} exists")
+
+
+async def _versions_of(session: Session, part: Expectation | Write) -> list[Any]:
+    """The keys of the versions that a part of a group is about."""
+    match part:
+        case DeleteRange(record, prefix) if record is Version:
+            values = key_values(record, TABLES[record].key, prefix)
+            return [tuple(row) for row in await session.rows(records.keys_under(record, len(prefix)), values)]
+        case Absent() | Present() | FieldEquals() | Delete():
+            return [part.key] if part.record is Version else []
+        case Put() | ReplaceVersion() | AmendNodes() | DropVersion():
+            key = _key_of(part)
+            return [] if key is None else [key]
+    return []
+
+
+async def _note(session: Session, write: Write) -> None:
+    """After a write: what is ours of the version is that of its nodes."""
+    key = _key_of(write)
+    if key is not None:
+        await deriving.note(session, (key[0], key[1]))
 
 
 def _policies(group: WriteGroup) -> list[str] | None:
@@ -109,7 +159,8 @@ async def _check(session: Session, expects: Expectation) -> None:
         values = key_values(expects.record, TABLES[expects.record].key, expects.prefix)
         some = await session.row(statement, values) is not None
     else:
-        found = await get(session, expects.record, expects.key)
+        of_shared = session.shared and expects.record is Version
+        found = await (shared.get(session, expects.key) if of_shared else get(session, expects.record, expects.key))
     reason = unmet(expects, lambda *_: found, lambda *_: some)
     if reason is not None:
         raise Conflict(reason)
@@ -129,23 +180,25 @@ async def _write(session: Session, write: Write) -> None:
         case ReplaceVersion(version):
             await _put(session, version)
             await session.run(groups.drop_content(), _owner(version))
-            await _load_content(session, write)
+            await load_content(session, write)
         case AmendNodes(version):
+            if session.shared:
+                await deriving.ensure_derived(session, (version.policy_id, version.version_id))
             await _amend(session, write)
-            await _put(session, version)
+            await _put(session, version, keep=deriving.THEIRS)
         case DropVersion(version):
             await _stored(session, version)
             await session.run(groups.drop_content(), _owner(version))
-            await _put(session, version)
+            await _put(session, version, keep=deriving.THEIRS)
 
 
 def _owner(version: Version) -> dict[str, Any]:
     return {"policy_id": version.policy_id, "version_id": version.version_id}
 
 
-async def _put(session: Session, record: msgspec.Struct) -> None:
+async def _put(session: Session, record: msgspec.Struct, *, keep: frozenset[str] = frozenset()) -> None:
     check_plain(type(record))
-    await session.run(records.put(type(record)), rows.values(record))
+    await session.run(records.put(type(record), keep=keep), rows.values(record))
 
 
 async def _delete(session: Session, record: type[msgspec.Struct], key: tuple[Any, ...]) -> None:
@@ -157,38 +210,9 @@ async def _delete(session: Session, record: type[msgspec.Struct], key: tuple[Any
 
 async def _stored(session: Session, version: Version) -> Version:
     """The row of a version that has content. Raises NotFound."""
-    found = await session.rows(versions.versions(), {"policy_id": version.policy_id})
-    return timeline.resolve(version.policy_id, [rows.record(row, Version) for row in found], version.version_id)
-
-
-# --- whole trees ---------------------------------------------------------------------------------------------------------
-
-
-async def _load_content(session: Session, write: ReplaceVersion) -> None:
-    """Add a version's nodes and what is kept beside them; nothing is there yet."""
-    version = write.version
-    owner = (version.policy_id, version.version_id)
-    await _load(session, NODES.name, rows.NODE_COLUMNS, rows.node_rows(write.nodes, version.updated_at))
-    await _load(session, PAGE_TEXTS.name, rows.PAGE_COLUMNS, rows.page_rows(*owner, write.pages))
-    segments = list(enumerate(write.segments))
-    names = ("policy_id", "version_id", "segment", "term", "packed")
-    packed = ((*owner, at, term, row) for at, segment in segments for term, row in segment.rows)
-    await _load(session, POSTINGS.name, names, packed)
-    lengths = ((*owner, at, segment.lengths) for at, segment in segments)
-    await _load(session, LENGTHS.name, ("policy_id", "version_id", "segment", "lengths"), lengths)
-    ranges = ((*owner, *row) for row in intervals.rows(write.nodes))
-    await _load(session, INTERVALS.name, ("policy_id", "version_id", "depth", "position", "packed"), ranges)
-
-
-async def _load(session: Session, table: str, columns: tuple[str, ...], found: Iterable[Sequence[Any]]) -> None:
-    for some in _cut(found):
-        await session.load(table, columns, some, groups.insert_row(table, columns))
-
-
-def _cut(found: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
-    waiting = iter(found)
-    while some := list(islice(waiting, BULK_ROWS)):
-        yield some
+    if session.shared:
+        return (await shared.resolve(session, version.policy_id, version.version_id)).version
+    return await resolve(session, version.policy_id, version.version_id)
 
 
 # --- amending ------------------------------------------------------------------------------------------------------------

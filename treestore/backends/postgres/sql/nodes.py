@@ -149,6 +149,13 @@ def with_relational() -> Statement:
 
 
 @cache
+def rows() -> Statement:
+    """All rows of nodes of a version with their ``id``, in any order, whoever wrote them."""
+    columns = (*columns_of(catalog.NODES, NODES), NODES.c.id)
+    return Statement(select(*columns).where(of_version(NODES)).order_by(NODES.c.node_id))
+
+
+@cache
 def page_texts(meaning: How) -> Statement:
     """The page texts of a version with ``first <= page <= last``, in the order given."""
     within = PAGE_TEXTS.c.page.between(integer("first"), integer("last"))

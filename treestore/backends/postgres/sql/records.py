@@ -11,12 +11,13 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from treestore import catalog
 from treestore.backends.postgres.sql.statement import ONE, Statement, columns_of, integer
+from treestore.backends.postgres.sql.versions import with_fingerprint
 from treestore.backends.postgres.tables import BY_RECORD
 
 
-def _ordered(table: catalog.Table, name: str) -> Any:
+def _ordered(columns: Any, table: catalog.Table, name: str) -> Any:
     """A field's column as it is put in order: text by code points."""
-    found = BY_RECORD[table.record].c[table.columns[name].name]
+    found = columns[table.columns[name].name]
     return collate(found, "C") if isinstance(found.type, String) else found
 
 
@@ -29,21 +30,29 @@ def _begins(table: catalog.Table, fields: tuple[str, ...]) -> ColumnElement[bool
 
 
 @cache
-def get(record: type[msgspec.Struct]) -> Statement:
-    """One record by its primary key."""
+def get(record: type[msgspec.Struct], *, shared: bool = False) -> Statement:
+    """One record by its primary key. ``shared``: of versions, with what their nodes were and are."""
     table = catalog.TABLES[record]
-    return Statement(select(*columns_of(table, BY_RECORD[record])).where(_begins(table, table.key)))
+    found = select(*columns_of(table, BY_RECORD[record])).where(_begins(table, table.key))
+    return Statement(with_fingerprint(found) if shared else found)
 
 
 @cache
-def scan(record: type[msgspec.Struct], index: str | None, prefix: int, *, reverse: bool, limited: bool) -> Statement:
-    """The records whose key, or index, begins with so many given fields, in that order."""
+def scan(
+    record: type[msgspec.Struct], index: str | None, prefix: int, *, reverse: bool, limited: bool, shared: bool = False
+) -> Statement:
+    """The records whose key, or index, begins with so many given fields, in that order. ``shared`` as in :func:`get`."""
     table = catalog.TABLES[record]
     fields = table.key if index is None else (*table.indexes[index], *table.key)
-    order = [_ordered(table, name) for name in dict.fromkeys(fields)]
+
+    def order(columns: Any) -> list[Any]:
+        names = [_ordered(columns, table, name) for name in dict.fromkeys(fields)]
+        return [each.desc() if reverse else each for each in names]
+
     found = select(*columns_of(table, BY_RECORD[record])).where(_begins(table, fields[:prefix]))
-    found = found.order_by(*[each.desc() if reverse else each for each in order])
-    return Statement(found.limit(integer("limit")) if limited else found)
+    found = found.order_by(*order(BY_RECORD[record].c))
+    found = found.limit(integer("limit")) if limited else found
+    return Statement(with_fingerprint(found, order) if shared else found)
 
 
 @cache
@@ -63,15 +72,26 @@ def keys_under(record: type[msgspec.Struct], prefix: int) -> Statement:
 
 
 @cache
-def put(record: type[msgspec.Struct]) -> Statement:
-    """Insert a record, or replace the one with its primary key. Parameters are named by the columns."""
+def put(record: type[msgspec.Struct], *, keep: frozenset[str] = frozenset()) -> Statement:
+    """Insert a record, or replace the one with its primary key. Parameters are named by the columns. Columns to ``keep`` are
+    those of the one that is there."""
     table = catalog.TABLES[record]
     found = BY_RECORD[record]
     names = [table.columns[name].name for name in record.__struct_fields__]
     key = [table.columns[name].name for name in table.key]
     new = upsert(found).values({name: bindparam(name, type_=found.c[name].type) for name in names})
-    rest = {name: new.excluded[name] for name in names if name not in key}
+    rest = {name: new.excluded[name] for name in names if name not in key and name not in keep}
     return Statement(new.on_conflict_do_update(index_elements=key, set_=rest))
+
+
+@cache
+def claim(record: type[msgspec.Struct]) -> Statement:
+    """Insert a record; no row if there is one with its primary key. Parameters are named by the columns."""
+    table = catalog.TABLES[record]
+    found = BY_RECORD[record]
+    names = [table.columns[name].name for name in record.__struct_fields__]
+    new = upsert(found).values({name: bindparam(name, type_=found.c[name].type) for name in names})
+    return Statement(new.on_conflict_do_nothing().returning(ONE))
 
 
 @cache

@@ -11,7 +11,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import ARRAY, BindParameter, ColumnElement, Integer, Text, and_, bindparam, column, func, literal_column
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Integer,
+    LargeBinary,
+    Text,
+    and_,
+    bindparam,
+    column,
+    func,
+    literal_column,
+)
 from sqlalchemy.dialects.postgresql import TIMESTAMP, asyncpg
 from sqlalchemy.sql.base import Executable
 
@@ -68,7 +81,11 @@ def columns_of(table: catalog.Table, sql: Any, record: type[msgspec.Struct] | No
     return [sql.c[table.columns[name].name] for name in (record or table.record).__struct_fields__]
 
 
-_KINDS: dict[str, Any] = {"segment": Integer, "depth": Integer, "position": Integer, "ordinal": Integer}
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("segment", "depth", "position", "ordinal", "last_ordinal", "parent_ordinal"), Integer),
+    **dict.fromkeys(("node_hash", "tree_hash", "text_hash"), LargeBinary),
+    "row": BigInteger,
+}
 
 
 def asked(*names: str) -> Any:

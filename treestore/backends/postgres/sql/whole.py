@@ -8,8 +8,8 @@ from functools import cache
 
 from sqlalchemy import Text, collate, distinct, func, literal_column, select, tuple_, union_all
 
-from treestore.backends.postgres.sql.statement import Statement
-from treestore.backends.postgres.tables import CONTENT, METADATA, VERSIONS
+from treestore.backends.postgres.sql.statement import ONE, Statement
+from treestore.backends.postgres.tables import ADOPTION, CONTENT, METADATA, NODES, VERSIONS
 
 
 @cache
@@ -24,6 +24,18 @@ def counts() -> Statement:
             func.count().filter(VERSIONS.c.deleted_at.is_not(None)).label("tombstones"),
         )
     )
+
+
+@cache
+def adoption() -> Statement:
+    """One row, if the reasoning-service's code writes the tables too."""
+    return Statement(select(ADOPTION.c.adopted_at).limit(ONE))
+
+
+@cache
+def nodes() -> Statement:
+    """All rows of nodes."""
+    return Statement(select(func.count()).select_from(NODES))
 
 
 @cache

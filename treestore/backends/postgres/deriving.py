@@ -1,0 +1,157 @@
+"""Writing tables that others write too: locks with which nobody waits for us who holds what we want, and what is ours of a
+version derived of its rows and kept.
+
+Whoever writes a version locks its row and those of its nodes first, and waits for none of them (:func:`lock`): code that holds
+one and comes for another waits for us, or we begin again; never each for the other. While a version's row is locked no node
+can be added to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from treestore.backends.postgres import rows, shared
+from treestore.backends.postgres.derived import Derived
+from treestore.backends.postgres.loading import load_kept
+from treestore.backends.postgres.rows import Found
+from treestore.backends.postgres.session import Session
+from treestore.backends.postgres.sql import groups, records
+from treestore.backends.postgres.sql import shared as statements
+from treestore.backends.postgres.tables import INTERVALS, LENGTHS, PAGE_TEXTS, POSTINGS
+from treestore.errors import InvalidInput
+from treestore.records import Version
+
+Key = tuple[Any, ...]
+Outcome = Literal["derived", "broken", "kept", "gone"]
+"""What became of a version: its columns were derived, or its nodes form no tree; it was as it should be, or not there."""
+
+THEIRS = frozenset(
+    {
+        "pageindex_doc_id",
+        "pdf_sha256",
+        "markdown_ptr",
+        "tree_json_ptr",
+        "source_url",
+        "effective_date",
+        "revision_date",
+        "ingested_at",
+        "tree_validated_by",
+        "tree_validated_at",
+        "created_at",
+    }
+)
+"""The columns of a version that the reasoning-service's code writes: who changes others leaves these as they are."""
+
+
+async def lock(session: Session, versions: Iterable[Key], with_nodes: Iterable[Key]) -> set[Key]:
+    """Lock versions, some with their nodes, until the transaction ends. Returns those that are there. Raises the driver's
+    error of a lock that is held; see :func:`.errors.is_held`."""
+    await session.command(statements.BRIEFLY)
+    keys = sorted(set(versions))
+    asked = {"policy_id": [policy for policy, _ in keys], "version_id": [version for _, version in keys]}
+    there = {(row["policy_id"], row["version_id"]) for row in await session.rows(statements.lock_versions(), asked)}
+    for key in sorted(set(with_nodes)):
+        await session.run(statements.lock_nodes(), owner_of(key))
+    return there
+
+
+def owner_of(key: Key) -> dict[str, Any]:
+    """The parameters that name a version."""
+    return {"policy_id": key[0], "version_id": key[1]}
+
+
+async def note(session: Session, key: Key) -> None:
+    """All that is ours of a version is that of its nodes as they are now."""
+    await session.run(statements.note_fingerprint(), owner_of(key))
+
+
+async def ensure_derived(session: Session, key: Key) -> None:
+    """Derive what is ours of a version, which is locked, if it is not that of its nodes. Raises InvalidInput for a version
+    whose nodes form no tree."""
+    found = await shared.find(session, key)
+    if found is None or found.fits or found.version.deleted_at is not None:
+        return
+    broken = await _derive(session, found)
+    if broken is not None:
+        name = f"policy {key[0]!r} version {key[1]!r}"
+        raise InvalidInput(f"{name} forms no tree and can't be amended; store it again as a whole ({broken})")
+
+
+async def derive_one(session: Session, key: Key) -> Outcome:
+    """Derive what is ours of a version in a transaction of its own, if it is not that of its nodes."""
+    transaction = await session.begin(isolation="read_committed")
+    try:
+        await session.run(groups.lock(), {"policy_ids": [key[0]]})
+        there = await lock(session, [key], [key])
+        outcome = await _derived(session, key) if there else "gone"
+    except BaseException:
+        await session.undo(transaction)
+        raise
+    await session.commit(transaction)
+    return outcome
+
+
+async def _derived(session: Session, key: Key) -> Outcome:
+    found = await shared.find(session, key)
+    if found is None or (found.version.deleted_at is not None and found.known):
+        return "gone"
+    if found.known:
+        return "kept"
+    if found.version.deleted_at is not None:  # a tombstone
+        await note(session, key)
+        return "kept"
+    return "derived" if await _derive(session, found) is None else "broken"
+
+
+async def _derive(session: Session, found: Found) -> str | None:
+    """Derive what is ours of a version, which is locked. Returns why its nodes form no tree, if they form none: then only that
+    is noted."""
+    key = (found.version.policy_id, found.version.version_id)
+    stored = await shared.rows_of(session, key)
+    made = await shared.load(session, key, stored)
+    if made.broken is None:
+        await _write_nodes(session, key, dict(stored), made)
+        await _write_kept(session, key, made, searchable=found.searchable)
+        version = await shared.in_turns(made.version(found))
+        changed = msgspec.structs.replace(version, revision=found.revision + 1)
+        await session.run(records.put(Version, keep=THEIRS), rows.values(changed))
+    await note(session, key)
+    if made.broken is not None:
+        await session.run(statements.note_broken(), {**owner_of(key), "broken": made.broken})
+    return made.broken
+
+
+_FIELDS = ("section_path", "ordinal", "last_ordinal", "parent_ordinal", "depth", "node_hash", "tree_hash", "text_hash")
+"""The fields of :data:`.sql.shared.DERIVED`."""
+
+
+async def _write_nodes(session: Session, key: Key, stored: Mapping[int, Mapping[str, Any]], made: Derived) -> None:
+    """Put what was derived into the rows that have something else."""
+    changed: list[tuple[Any, ...]] = []
+    renumbered = False
+    for row_id, node in zip(made.row_ids, made.content.nodes, strict=True):
+        row = stored[row_id]
+        new = tuple(getattr(node, name) for name in _FIELDS)
+        if new != tuple(row[name] for name in _FIELDS):
+            changed.append((row_id, *new))
+            renumbered = renumbered or row["ordinal"] not in (None, node.ordinal)
+    if renumbered:
+        await session.run(statements.take_ordinals(), owner_of(key))
+        changed = [
+            (row_id, *(getattr(node, name) for name in _FIELDS))
+            for row_id, node in zip(made.row_ids, made.content.nodes, strict=True)
+        ]
+    if changed:
+        columns = zip(("row", *statements.DERIVED), map(list, zip(*changed, strict=True)), strict=True)
+        await session.run(statements.derive_nodes(), dict(columns))
+
+
+async def _write_kept(session: Session, key: Key, made: Derived, *, searchable: bool) -> None:
+    gone = (POSTINGS, LENGTHS, INTERVALS, *([PAGE_TEXTS] if made.reingested else []))
+    for table in gone:
+        await session.run(statements.clear(table.name), owner_of(key))
+    segments = (await shared.in_turns(made.packed())).segments if searchable else ()
+    await load_kept(session, key, made.content.nodes, segments)
