@@ -7,6 +7,7 @@ Offline (``--sql``) needs no database.
 
 from __future__ import annotations
 
+import sys
 from logging.config import fileConfig
 
 from alembic import context
@@ -23,18 +24,27 @@ def offline() -> None:
         context.run_migrations()
 
 
+def say(line: str) -> None:
+    """One line to stderr: what is waited for."""
+    sys.stderr.write(f"{line}\n")
+
+
 def online() -> None:
-    """Run in the transaction of the connection that was handed over, or of one that is made and committed here."""
+    """Run in the transaction of the connection that was handed over, or of one that is made and committed here; the tables of
+    a reasoning-service are adopted before."""
     given = context.config.attributes.get("connection")
     if given is not None:
         context.configure(connection=given, **migrations.OPTIONS)
         context.run_migrations()
         return
+    verb = getattr(context.config.cmd_opts, "cmd", None)
     url = context.get_x_argument(as_dictionary=True).get("url")
     try:
         address = migrations.address_of(url)
+        if verb is not None and verb[0].__name__ in ("upgrade", "downgrade"):
+            migrations.before_alembic(address, verb[0].__name__, context.config.cmd_opts.revision, say)
         with migrations.translated(address), migrations.transaction(address) as connection:
-            context.configure(connection=connection, **migrations.OPTIONS)
+            context.configure(connection=connection, **migrations.options(connection))
             context.run_migrations()
     except TreestoreError as error:
         raise CommandError(str(error)) from error  # which alembic shows as one line

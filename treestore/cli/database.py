@@ -30,11 +30,16 @@ def upgrade(
     context: typer.Context,
     revision: Revision = "head",
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for an empty database and change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the SQL for this database, with its locks, and change nothing.")
+    ] = False,
     store: Store = None,
 ) -> None:
     """Make the tables, or bring them up to date.
 
-    All in one transaction. With --sql, FROM:TO as REVISION prints what leads from one revision to another.
+    All in one transaction. Tables that a reasoning-service has made are adopted beside its running code, in short steps; what
+    is interrupted there is finished by doing it again. With --sql, FROM:TO as REVISION prints what leads from one revision to
+    another.
     """
     _need_packages()
     from treestore.backends.postgres import migrations
@@ -43,10 +48,14 @@ def upgrade(
         write(migrations.sql(revision))
         return
     address = _address(context, store)
+    if dry_run:
+        write(migrations.dry_run(address, revision) or "-- nothing is to be done\n")
+        return
     before = migrations.current(address)
-    migrations.upgrade(address, revision)
+    migrations.upgrade(address, revision, say=say)
     after = migrations.current(address)
-    write(f"at {after} already\n" if before == after else f"upgraded {before or 'an empty database'} to {after}\n")
+    was = before or ("the tables of a reasoning-service" if migrations.adopted(address) else "an empty database")
+    write(f"at {after} already\n" if before == after else f"upgraded {was} to {after}\n")
 
 
 @app.command()
@@ -60,7 +69,8 @@ def downgrade(
 ) -> None:
     """Take the tables back to an older revision.
 
-    What that deletes is said before. It is gone: make a copy (pg_dump) first. All in one transaction.
+    What that deletes is said before. It is gone: make a copy (pg_dump) first. All in one transaction; tables that are shared
+    with a reasoning-service stay, with its rows, and are taken leave of in short steps.
     """
     _need_packages()
     from treestore.backends.postgres import migrations
@@ -74,18 +84,46 @@ def downgrade(
     for step in taken_back:
         say(f"going down from {step.revision} ({step.title}): {step.deletes}")
     say(f"{address.shown} holds {counted(migrations.counted_versions(address), 'versions')} of policies")
+    before = taken_back[0].revision
     if not yes:
-        _confirm(f"{address.shown} from {before} to {revision}")
-    migrations.downgrade(address, revision)
+        _confirm(f"take {address.shown} from {before} to {revision}")
+    migrations.downgrade(address, revision, say=say)
     write(f"downgraded {before} to {migrations.current(address) or 'base'}\n")
 
 
 def _confirm(what: str) -> None:
     if not sys.stdin.isatty():
-        refuse(f"would take {what}; say --yes to do it", status=2)
-    if not typer.confirm(f"Take {what}?", err=True):
+        refuse(f"would {what}; say --yes to do it", status=2)
+    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
         say("nothing was changed")
         raise typer.Exit(1)
+
+
+@app.command("widen-ids")
+def widen_ids(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    store: Store = None,
+) -> None:
+    """Give the ids of nodes' rows 64 bits.
+
+    32 bits count to 2,147,483,647. The table is written anew: nobody reads or writes it meanwhile. All in one transaction.
+    """
+    _need_packages()
+    from treestore.backends.postgres import ids
+    from treestore.backends.postgres.locks import lock_of
+
+    address = _address(context, store)
+    steps = ids.to_widen(address)
+    if not steps:
+        write("ids have 64 bits already\n")
+        return
+    for statement in steps[0].statements:
+        say(f"{statement}: {lock_of(statement)}")
+    if not yes:
+        _confirm(f"give the ids in {address.shown} 64 bits")
+    ids.widen(address, say)
+    write("ids have 64 bits now\n")
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 Alembic compares tables, columns with their types and defaults, indexes, unique and foreign keys. It does not look at
 collations, primary keys and checks, which matter as much, so these are compared here. Tables that are not ours are left alone,
-and so is what others have added to the adopted ones.
+and so is what others have added to the adopted ones. Where these are shared with the code that made them, they are compared as
+:mod:`treestore.backends.postgres.shape` does, by columns and not by names.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Table
 
-from treestore.backends.postgres.tables import METADATA, VERSION_TABLE
+from treestore.backends.postgres.shape import differences, look
+from treestore.backends.postgres.tables import METADATA, SHARED, VERSION_TABLE
 
 _PREFIX = "treestore_"
 
@@ -33,26 +35,44 @@ def _counts(item: Any, name: str | None, kind: str, reflected: bool, counterpart
     return str(table.name).startswith(_PREFIX)
 
 
+def _counts_beside_shared(item: Any, name: str | None, kind: str, reflected: bool, counterpart: Any) -> bool:
+    """Neither what an adopted table has beside ours nor, where it is shared, the table."""
+    table = item if isinstance(item, Table) else item.table
+    return table.name not in (shared.name for shared in SHARED) and _counts(item, name, kind, reflected, counterpart)
+
+
+def _type_differs(context: Any, found: Any, column: Any, found_type: Any, wanted: Any) -> bool | None:
+    """Ids may have been given 64 bits; the rest is for Alembic to compare."""
+    return False if column.name == "id" and isinstance(found_type, sqlalchemy.BigInteger) else None
+
+
 OPTIONS: dict[str, Any] = {
     "target_metadata": METADATA,
     "version_table": VERSION_TABLE,
     "include_name": _is_ours,
     "include_object": _counts,
-    "compare_type": True,
+    "compare_type": _type_differs,
     "compare_server_default": True,
 }
 """How Alembic is to look at the database, whoever runs it."""
 
 
+def options(connection: Connection) -> dict[str, Any]:
+    """How Alembic is to look at this database: shared tables are not for it to compare."""
+    shared = look(connection, "").adopted
+    return {**OPTIONS, "include_object": _counts_beside_shared} if shared else OPTIONS
+
+
 def differ(connection: Connection) -> list[str]:
     """The differences, one line each; those of Alembic first."""
-    context = MigrationContext.configure(connection, opts=OPTIONS)
+    context = MigrationContext.configure(connection, opts=options(connection))
     found = [_line(step) for entry in compare_metadata(context, METADATA) for step in _steps(entry)]
+    database = look(connection, "")
     there = set(sqlalchemy.inspect(connection).get_table_names())
     for table in METADATA.sorted_tables:
-        if table.name in there:
+        if table.name in there and not (database.adopted and table in SHARED):
             found += _beside_alembic(connection, table)
-    return found
+    return [*found, *differences(database)] if database.adopted else found
 
 
 def _steps(entry: Any) -> list[Any]:

@@ -5,17 +5,17 @@ checkout does the same. All of one command happens in one transaction: PostgreSQ
 fails, or is killed, has changed nothing. There are no locks beyond the tables' own. Of two processes that upgrade at once, one
 finds that the other has made what it was about to make, looks again, and goes on from there.
 
+Tables that a reasoning-service has made, and those that treestore shares with it, are the exception: they are changed in
+steps, by :mod:`treestore.backends.postgres.adoption`, without the revisions.
+
 Everything here blocks; under asyncio it belongs into a thread. Errors are treestore's.
 """
 
 from __future__ import annotations
 
-import asyncio
 import io
 import threading
-from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,23 +24,24 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError
 
-from treestore.backends.postgres import errors
+from treestore.backends.postgres import adoption, errors
 from treestore.backends.postgres.address import Address, parse
+from treestore.backends.postgres.adoption import OVERTAKEN, Say
 from treestore.backends.postgres.comparison import OPTIONS as OPTIONS
 from treestore.backends.postgres.comparison import differ
+from treestore.backends.postgres.comparison import options as options
+from treestore.backends.postgres.connecting import transaction as transaction
+from treestore.backends.postgres.connecting import translated as translated
+from treestore.backends.postgres.locks import commented
+from treestore.backends.postgres.shape import look
 from treestore.backends.postgres.tables import REVISIONS, VERSION_TABLE, VERSIONS
 from treestore.config import Settings
-from treestore.errors import MigrationError, NoStore, Timeout, TreestoreError
+from treestore.errors import MigrationError, NoStore, TreestoreError
 
 ATTEMPTS = 5
 """How often an upgrade looks again after another process was quicker."""
-
-_OVERTAKEN = frozenset({"23505", "40001", "40P01", "42701", "42710", "42P07"})
-"""What an upgrade meets if another one commits the same: a key, a table, a column, an index that is there already."""
 
 _one_at_a_time = threading.Lock()
 """Alembic's environment is global to the process."""
@@ -54,12 +55,20 @@ class Revision(NamedTuple):
     deletes: str
 
 
-def upgrade(address: Address, revision: str = "head") -> None:
+def _silent(line: str) -> None:
+    """Tells nobody."""
+
+
+def upgrade(address: Address, revision: str = "head", *, adopt: bool = True, say: Say = _silent) -> None:
     """Bring the database up to a revision, the newest by default; nothing happens where it is already. An empty one is filled.
+    The tables of a reasoning-service are adopted, unless ``adopt`` is false; ``say`` is told what that waits for.
 
     Raises MigrationError: the revision is not known, the database is newer than this code, or it holds tables of these names
-    that treestore has not made; else what connecting and DDL raise (Unavailable, Timeout, AccessDenied, ReadOnly, NoStore).
+    that treestore has not made; NotAStore or AccessDenied: they can't be adopted; else what connecting and DDL raise
+    (Unavailable, Timeout, AccessDenied, ReadOnly, NoStore).
     """
+    if adopt and _adopt(address, revision, say):
+        return
     for attempt in range(1, ATTEMPTS + 1):
         before = current(address)
         _check_known(address, before)
@@ -70,18 +79,22 @@ def upgrade(address: Address, revision: str = "head") -> None:
         except TreestoreError as error:
             cause = error.__cause__ or error
             state = errors.state_of(cause)
-            if attempt == ATTEMPTS or not (state in _OVERTAKEN or isinstance(cause, CommandError)):
+            if attempt == ATTEMPTS or not (state in OVERTAKEN or isinstance(cause, CommandError)):
                 raise
             if current(address) == before and not errors.is_again(cause):  # then it was nobody who was quicker
                 raise (_strangers(address, cause) if state == "42P07" else error) from cause
 
 
-def downgrade(address: Address, revision: str) -> None:
-    """Take the database back to an older revision, "base" for nothing at all. What :func:`deletions` names is gone.
+def downgrade(address: Address, revision: str, *, say: Say = _silent) -> None:
+    """Take the database back to an older revision, "base" for nothing at all. What :func:`deletions` names is gone. Adopted
+    tables are left to those whose they were.
 
     Raises as :func:`upgrade`; MigrationError also where tables of others refer to ours, which stay then.
     """
     _check_known(address, current(address))
+    if _leaving(address, revision) is not None:
+        adoption.follow(address, adoption.leaving, say)
+        return
     with translated(address), transaction(address) as connection:
         _run(command.downgrade, revision, connection)
         context = MigrationContext.configure(connection, opts=OPTIONS)
@@ -101,6 +114,12 @@ def current(address: Address) -> str | None:
     return heads[0] if heads else None
 
 
+def adopted(address: Address) -> bool:
+    """Whether the tables are shared with the code of a reasoning-service that has made them."""
+    with translated(address), transaction(address) as connection:
+        return look(connection, address.shown).adopted
+
+
 def history() -> list[Revision]:
     """All revisions that this code knows, oldest first."""
     return [_revision(script) for script in reversed(list(_scripts().walk_revisions()))]
@@ -110,6 +129,9 @@ def deletions(address: Address, revision: str) -> list[Revision]:
     """The revisions that a downgrade would take back, in its order, the newest first. Raises as :func:`downgrade`."""
     now = current(address)
     _check_known(address, now)
+    leaving = _leaving(address, revision)
+    if leaving is not None:
+        return [leaving]
     if now is None:
         return []
     with translated(address):
@@ -154,6 +176,22 @@ def sql_down(revisions: str) -> str:
         return _run(command.downgrade, revisions, None)
 
 
+def dry_run(address: Address, revision: str = "head") -> str:
+    """The statements that :func:`upgrade` would run on this database as it is now, in order, each with the lock that it takes;
+    empty if none. Only catalogs and notes of revisions are read. Raises as :func:`upgrade`."""
+    now = current(address)
+    _check_known(address, now)
+    with translated(address):
+        if steps := adoption.looked(address, adoption.adopting):
+            _check_newest(address, revision)
+            return adoption.script(address, steps)
+    if now is not None and revision in REVISIONS[: REVISIONS.index(now) + 1]:
+        return ""
+    parts = [part.strip() for part in sql(revision if now is None else f"{now}:{revision}").split("\n\n") if part.strip()]
+    some = len(parts) > len(("BEGIN", "COMMIT"))
+    return "\n".join(f"{part}\n" if part.startswith("--") else commented(part) for part in parts) if some else ""
+
+
 # --- what plain alembic uses too -----------------------------------------------------------------------------------------
 
 
@@ -163,37 +201,13 @@ def address_of(url: str | None) -> Address:
     return parse(settings.url if url is None else url, settings)
 
 
-@contextmanager
-def transaction(address: Address) -> Generator[sqlalchemy.Connection]:
-    """A connection of its own, in a transaction that is committed at the end. Raises drivers' errors."""
-    engine = sqlalchemy.create_engine(
-        address.sqlalchemy_url(),
-        poolclass=sqlalchemy.NullPool,
-        use_native_hstore=False,  # it is looked for under a savepoint
-        # Prepared statements do not outlive a transaction behind PgBouncer; in SQL_ASCII psycopg gives bytes for text.
-        connect_args={"prepare_threshold": None, "client_encoding": "UTF8"},
-    )
-    with engine.begin() as connection:
-        errors.check_encoding(connection.exec_driver_sql("SHOW server_encoding").scalar_one(), address.shown)
-        if address.pgbouncer:
-            connection.execute(sqlalchemy.text(f"SET LOCAL statement_timeout = {address.statement_timeout_ms}"))
-        yield connection
-
-
-@contextmanager
-def translated(address: Address | None) -> Generator[None]:
-    """What drivers and Alembic raise, as errors of treestore that say where."""
-    where = "" if address is None else address.shown
-    try:
-        yield
-    except DBAPIError as error:
-        cause: BaseException = error.orig or error
-        raise _meaning(cause, address) from cause
-    except (CommandError, RevisionError) as error:
-        told = " ".join(f"{where}: {error}".removeprefix(": ").split())
-        raise MigrationError(f"{told} (known are base, {', '.join(REVISIONS)} and head)") from error
-    except OSError as error:
-        raise errors.translate(error, where) from error
+def before_alembic(address: Address, verb: str, revision: str, say: Say) -> None:
+    """What has to be done before plain ``alembic`` runs its revisions: tables to adopt are adopted, which leaves it nothing to
+    do. It does not go down from adopted ones: MigrationError. Else raises as :func:`upgrade`."""
+    if verb == "upgrade":
+        _adopt(address, revision, say)
+    elif verb == "downgrade" and _leaving(address, "base") is not None:
+        raise MigrationError(f"{address.shown}: its tables are shared; 'treestore db downgrade base' takes ours out of them")
 
 
 # --- what these functions are made of ------------------------------------------------------------------------------------
@@ -242,36 +256,35 @@ def _strangers(address: Address, error: BaseException) -> MigrationError:
     return MigrationError(f"{rule} ({' '.join(str(error).split())})")
 
 
-# --- errors --------------------------------------------------------------------------------------------------------------
+# --- tables that are shared ----------------------------------------------------------------------------------------------
 
 
-def _meaning(error: BaseException, address: Address | None) -> TreestoreError:
-    where = "" if address is None else address.shown
-    state = errors.state_of(error)
-    if state == "2BP01":
-        return MigrationError(f"{where}: tables of others refer to ours, nothing was changed ({' '.join(str(error).split())})")
-    if not state and address is not None:
-        return errors.translate(_refusal(error, address), where)
-    return errors.translate(error, where)
+def _adopt(address: Address, revision: str, say: Say) -> bool:
+    """Adopt the tables of a reasoning-service. False: there are none to adopt."""
+    with translated(address):
+        if not adoption.looked(address, adoption.adopting):
+            return False
+    _check_newest(address, revision)
+    return adoption.follow(address, adoption.adopting, say)
 
 
-def _refusal(error: BaseException, address: Address) -> BaseException:
-    """Why a connection was refused. libpq tells psycopg in words alone, in the server's language; asyncpg is told the
-    SQLSTATE, so it is asked to connect too."""
-    import psycopg
-
-    if isinstance(error, psycopg.errors.ConnectionTimeout):
-        return Timeout(f"{address.shown}: PostgreSQL did not answer within {address.connect_timeout:g} s")
-    with ThreadPoolExecutor(1) as thread:  # this one may run a loop already
-        return thread.submit(asyncio.run, _tried(address)).result() or error
+def _check_newest(address: Address, revision: str) -> None:
+    if revision not in ("head", "heads", REVISIONS[-1]):
+        rule = f"tables of others are adopted at the newest revision, {REVISIONS[-1]}, at no other ({revision})"
+        raise MigrationError(f"{address.shown}: {rule}")
 
 
-async def _tried(address: Address) -> BaseException | None:
-    import asyncpg
-
-    try:
-        connection = await asyncpg.connect(**address.asyncpg_arguments())
-    except Exception as error:
-        return error
-    await connection.close(timeout=address.connect_timeout)
-    return None
+def _leaving(address: Address, revision: str) -> Revision | None:
+    """What a downgrade to nothing deletes of adopted tables, or of what an interrupted adoption has left. None: they are not
+    adopted, or it goes nowhere. Raises MigrationError for a revision in between."""
+    with translated(address), transaction(address) as connection:
+        database = look(connection, address.shown)
+        if not adoption.leaving(database):
+            return None
+        lost = adoption.lost_by_leaving(connection, database)
+    if revision in ("head", "heads", *database.revision):
+        return None
+    if revision != "base":
+        raise MigrationError(f"{address.shown}: shared tables are at revision {REVISIONS[-1]} or at base, not at {revision}")
+    noted = database.revision or ["an adoption that was not finished"]
+    return Revision(noted[0], "the tables of a reasoning-service, shared with its code", lost)

@@ -9,29 +9,33 @@ import asyncpg
 from treestore.backends.postgres.address import Address
 from treestore.backends.postgres.errors import check_encoding
 from treestore.backends.postgres.session import Session
-from treestore.backends.postgres.tables import REVISIONS, VERSION_TABLE, VERSIONS
+from treestore.backends.postgres.tables import REVISIONS, SHARED, VERSION_TABLE, VERSIONS
 from treestore.errors import MigrationError, NoStore, NotAStore
 
 _REVISION = f"SELECT version_num FROM {VERSION_TABLE}"
-_ADOPTED = f"SELECT 1 FROM {VERSIONS.name} LIMIT 1"
+_TABLES = f"SELECT concat_ws(' and ', {', '.join(f'to_regclass({table.name!r})::text' for table in SHARED)})"
+_BEGUN = f"SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('{VERSIONS.name}') AND attname = '{VERSIONS.c.broken.name}'"
 
 
 async def prepare_schema(session: Session, address: Address, create: bool) -> None:
-    """Make sure that the tables are those of this code. In a database without any they are made, if ``create``.
+    """Make sure that the tables are those of this code. In a database without any they are made, if ``create``. Opening never
+    adopts those of others.
 
     Raises NoStore, NotAStore, MigrationError, and errors of the driver.
     """
     check_encoding(await session.value("SHOW server_encoding"), address.shown)
     revision = await _revision(session)
     if revision is None:
-        if await _has_tables(session):
-            told = f"there is a table {VERSIONS.name} that treestore has not made; name an empty database"
-            raise NotAStore(f"{address.shown}: {told}")
+        if found := await session.value(_TABLES):
+            begun = f"an upgrade that adopts {found} was interrupted; 'treestore db upgrade' finishes it"
+            strange = f"there are tables of others, {found}; 'treestore db upgrade' adopts those of a reasoning-service"
+            told = begun if await session.value(_BEGUN) else strange
+            raise NotAStore(f"{address.shown}: {told} (docs/adopting.md)")
         if not create:
             raise NoStore(f"{address.shown}: the database holds no store yet; 'treestore db upgrade' makes one")
         from treestore.backends.postgres import migrations
 
-        await asyncio.to_thread(migrations.upgrade, address)
+        await asyncio.to_thread(migrations.upgrade, address, adopt=False)
         revision = await _revision(session)
     check_revision(revision, address.shown)
 
@@ -52,10 +56,3 @@ async def _revision(session: Session) -> str | None:
         return None
     return found
 
-
-async def _has_tables(session: Session) -> bool:
-    try:
-        await session.value(_ADOPTED)
-    except asyncpg.UndefinedTableError:
-        return False
-    return True

@@ -33,7 +33,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import Column as SqlColumn
+from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 from treestore import catalog
@@ -45,17 +47,22 @@ REVISIONS = ("0001", "0002")
 VERSION_TABLE = "treestore_alembic_version"
 """Where Alembic notes the revision of our tables: a table of our own, as the service's history has its own."""
 
+HISTORY = "693889b485e5"
+"""The one revision of the reasoning-service's own history, in ``alembic_version``, whose tables are known here."""
+
 TITLES_LENGTH = 500
 """The length of ``policy_nodes.section_path``: the titles from the root down, cut off there."""
 
+DIALECT: Dialect = registry.load("postgresql")()
+
 METADATA = MetaData()
 
-_KEYS = frozenset({"policy_id", "version_id", "node_id", "parent_id", "term"})
+KEYS = frozenset({"policy_id", "version_id", "node_id", "parent_id", "term"})
 """Columns by which rows are found or put in order: in that of code points."""
 
 
 def _type(column: Column) -> TypeEngine[Any]:
-    collation = "C" if column.name in _KEYS else None
+    collation = "C" if column.name in KEYS else None
     match column.kind:
         case "text" if column.length is not None:
             return String(column.length, collation=collation)
@@ -179,3 +186,26 @@ CONTENT = (NODES, PAGE_TEXTS, POSTINGS, LENGTHS, INTERVALS)
 
 BY_RECORD: dict[type[Any], Table] = {catalog.VERSIONS.record: VERSIONS}
 """The plain tables by their record."""
+
+THEIRS: dict[str, frozenset[str]] = {
+    VERSIONS.name: frozenset({
+        "policy_id", "version_id", "pageindex_doc_id", "pdf_sha256", "markdown_ptr", "tree_json_ptr", "source_url",
+        "effective_date", "revision_date", "ingested_at", "tree_validated_by", "tree_validated_at", "created_at",
+    }),
+    NODES.name: frozenset({
+        "id", "policy_id", "version_id", "node_id", "parent_id", "section_path", "title", "page_index", "page_start",
+        "page_end", "summary", "text", "content_hash", "validation_status", "updated_at",
+    }),
+}
+"""The reasoning-service's columns of its tables; the others are ours."""
+
+SHARED = (VERSIONS, NODES)
+"""The tables that the reasoning-service's code may have made, and then goes on using."""
+
+COVERED: dict[str, tuple[str, ...]] = {"ix_policy_nodes_policy_id_version_id_ordinal": ("id", "updated_at")}
+"""What an index holds beside its key on adopted tables: the fingerprint of a version is read there, without its rows."""
+
+
+def ours(table: Table) -> list[SqlColumn[Any]]:
+    """The columns of one of the shared tables that its first owner does not know, in their order."""
+    return [column for column in table.columns if column.name not in THEIRS[table.name]]
