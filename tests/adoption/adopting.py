@@ -155,5 +155,6 @@ def deadlocks(url: str) -> int:
 
 def wait_for_others(url: str) -> None:
     """Return when no connection of treestore's is left; those of a process that was killed end a little later."""
-    while one(url, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'treestore'"):
+    of_treestore = "datname = current_database() AND application_name = 'treestore'"
+    while one(url, f"SELECT count(*) FROM pg_stat_activity WHERE {of_treestore}"):
         time.sleep(0.01)

@@ -82,6 +82,7 @@ class Beside:
             key = f"policy {at % POLICIES}", f"{at // POLICIES}"
             self.reads.append(_taken(partial(self.service.children, *key, "0000")))
             own = BESIDE, f"{turn % 4}"
+            write: Callable[[], object]
             if turn % 3:
                 write = partial(self.service.set_status, *own, f"n{turn % 24}", "approved")
             else:
@@ -149,14 +150,14 @@ class Derived(NamedTuple):
 def derive_with_a_kill(url: str, least: int, *options: str) -> Derived:
     """Kill a run when it has derived so many versions, and run it again."""
     began = time.monotonic()
-    with subprocess.Popen(adopting.command(url, "derive", *options), stdout=subprocess.DEVNULL) as run:
-        with adopting.connect(url) as connection:
-            while run.poll() is None:
-                row = connection.execute(DERIVED).fetchone()
-                if row is not None and row[0] >= least:
-                    break
-            run.kill()
-            run.wait()
+    command = adopting.command(url, "derive", *options)
+    with adopting.connect(url) as connection, subprocess.Popen(command, stdout=subprocess.DEVNULL) as run:
+        while run.poll() is None:
+            row = connection.execute(DERIVED).fetchone()
+            if row is not None and row[0] >= least:
+                break
+        run.kill()
+        run.wait()
     adopting.wait_for_others(url)
     at_the_kill = touched(url)
     summary = json.loads(adopting.done(url, "derive", "--json"))
