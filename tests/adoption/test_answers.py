@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -110,31 +110,33 @@ class Both:
     def assert_equal(self, store: SyncStore) -> None:
         assert questions.assert_equal_answers(self.asked(), store, self.model) > 500
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
         self.model.close()
-        self.service.close()
+        self.service.engine.dispose()
 
 
 @pytest.mark.parametrize("face", FACES)
 def test_every_answer_is_that_of_the_store_in_memory(face: Face) -> None:
-    both = Both(breadth_first=face == "async")
-    both.ingest(first())
-    adopting.upgrade(both.url)
-    kind = KINDS["memory" if face == "sync" else "memory-async"]
-    with kind.open(both.url, both.clock, None) as store:
-        before = adopting.old_rows(both.url)
-        both.assert_equal(store)
-        assert adopting.old_rows(both.url) == before, "reading writes nothing"
-        assert adopting.status(both.url)["derived"] == 0
-        adopting.derive(both.url)
-        both.assert_equal(store)
-        assert store.check().problems == []
-        again = then()
-        both.ingest(again)
-        assert adopting.status(both.url)["stale"] == len(again)
-        both.assert_equal(store)
-        adopting.repair(both.url)
-        assert adopting.status(both.url)["derived"] == len(both.held)
-        both.assert_equal(store)
-        assert store.check().problems == []
-    both.close()
+    with Both(breadth_first=face == "async") as both:
+        both.ingest(first())
+        adopting.upgrade(both.url)
+        kind = KINDS["memory" if face == "sync" else "memory-async"]
+        with kind.open(both.url, both.clock, None) as store:
+            before = adopting.old_rows(both.url)
+            both.assert_equal(store)
+            assert adopting.old_rows(both.url) == before, "reading writes nothing"
+            assert adopting.status(both.url)["derived"] == 0
+            adopting.derive(both.url)
+            both.assert_equal(store)
+            assert store.check().problems == []
+            again = then()
+            both.ingest(again)
+            assert adopting.status(both.url)["stale"] == len(again)
+            both.assert_equal(store)
+            adopting.repair(both.url)
+            assert adopting.status(both.url)["derived"] == len(both.held)
+            both.assert_equal(store)
+            assert store.check().problems == []

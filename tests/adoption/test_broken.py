@@ -58,11 +58,10 @@ def url() -> str:
 
 @pytest.fixture
 def service(url: str) -> Iterator[Service]:
-    opened_service = Service(url)
-    for version_id in ("0", "good", "z"):
-        opened_service.persist("p", version_id, [trees.node("g", trees.node("g1", text="good care"))])
-    yield opened_service
-    opened_service.close()
+    with Service(url) as running:
+        for version_id in ("0", "good", "z"):
+            running.persist("p", version_id, [trees.node("g", trees.node("g1", text="good care"))])
+        yield running
 
 
 def reported(out: str) -> dict[tuple[str, str], str]:

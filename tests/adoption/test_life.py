@@ -35,13 +35,12 @@ def url() -> str:
 
 @pytest.fixture
 def service(url: str) -> Iterator[Service]:
-    running = Service(url)
-    for (policy_id, version_id), tree in DOCUMENTS.items():
-        running.persist(policy_id, version_id, tree)
-    running.cite("p", "1", "case 1")
-    running.set_status("p", "2", "a1", "flagged")
-    yield running
-    running.close()
+    with Service(url) as running:
+        for (policy_id, version_id), tree in DOCUMENTS.items():
+            running.persist(policy_id, version_id, tree)
+        running.cite("p", "1", "case 1")
+        running.set_status("p", "2", "a1", "flagged")
+        yield running
 
 
 def assert_it_works(service: Service, at: str) -> None:

@@ -9,6 +9,7 @@ import json
 import random
 import subprocess
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -26,8 +27,13 @@ def url() -> str:
     return adopting.old_url()
 
 
-def test_many_are_adopted_and_derived_beside_the_service(url: str) -> None:
-    service = Service(url)
+@pytest.fixture
+def service(url: str) -> Iterator[Service]:
+    with Service(url) as running:
+        yield running
+
+
+def test_many_are_adopted_and_derived_beside_the_service(url: str, service: Service) -> None:
     fill(service, VERSIONS, NODES)
     file_of = "SELECT pg_relation_filenode('policy_nodes')"
     beside, locks, file = Beside(service, VERSIONS), Locks(url), adopting.one(url, file_of)
@@ -49,13 +55,11 @@ def test_many_are_adopted_and_derived_beside_the_service(url: str) -> None:
         for at in range(0, VERSIONS, 7):
             assert_same_for_both(service, store, (f"policy {at % 10}", f"{at // 10}"))
         assert store.check().problems == []
-    service.close()
     assert adopting.deadlocks(url) == 0
 
 
-def test_runs_that_are_killed_at_any_moment(url: str) -> None:
+def test_runs_that_are_killed_at_any_moment(url: str, service: Service) -> None:
     """What one has derived the next one leaves alone, and the last one finds all done."""
-    service = Service(url)
     fill(service, VERSIONS, 10)
     adopting.upgrade(url)
     before, rng = adopting.old_rows(url), random.Random(7)
@@ -73,11 +77,9 @@ def test_runs_that_are_killed_at_any_moment(url: str) -> None:
     assert touched(url) | done == touched(url)
     assert len(touched(url)) == VERSIONS
     assert adopting.old_rows(url) == before
-    service.close()
 
 
-def test_two_runs_at_once_do_nothing_twice(url: str) -> None:
-    service = Service(url)
+def test_two_runs_at_once_do_nothing_twice(url: str, service: Service) -> None:
     fill(service, VERSIONS, 10)
     adopting.upgrade(url)
     command = adopting.command(url, "derive", "--json")
@@ -87,12 +89,10 @@ def test_two_runs_at_once_do_nothing_twice(url: str) -> None:
     assert sum(summary["derived"] for summary in summaries) == VERSIONS + 4
     with treestore.open_sync(url) as store:
         assert store.check().problems == []
-    service.close()
 
 
-def test_what_the_service_ingests_while_it_is_derived_is_not_lost(url: str) -> None:
+def test_what_the_service_ingests_while_it_is_derived_is_not_lost(url: str, service: Service) -> None:
     """A version that is in the hands of a run is ingested anew: what stays is the new tree, derived or to be derived."""
-    service = Service(url)
     fill(service, VERSIONS, NODES)
     adopting.upgrade(url)
     with subprocess.Popen(adopting.command(url, "derive", "--json"), stdout=subprocess.PIPE) as run:
@@ -108,5 +108,4 @@ def test_what_the_service_ingests_while_it_is_derived_is_not_lost(url: str) -> N
             assert_same_for_both(service, store, (f"policy {at % 10}", f"{at // 10}"))
         adopting.repair(url)
         assert store.check().problems == []
-    service.close()
     assert adopting.deadlocks(url) == 0

@@ -23,9 +23,8 @@ def url() -> str:
 
 @pytest.fixture(params=[False, True], ids=["depth first", "breadth first"])
 def service(request: pytest.FixtureRequest, url: str) -> Iterator[Service]:
-    opened = Service(url, breadth_first=request.param)
-    yield opened
-    opened.close()
+    with Service(url, breadth_first=request.param) as opened:
+        yield opened
 
 
 def test_it_knows_nothing_of_treestore() -> None:
@@ -121,11 +120,10 @@ def test_real_documents(service: Service) -> None:
 
 
 def test_the_rows_of_a_database_are_seen_as_the_server_writes_them(url: str) -> None:
-    service = Service(url)
-    service.persist("p", "1", trees.policy())
-    before = adopting.old_rows(url)
-    service.set_status("p", "1", "a1", "flagged")
-    after = adopting.old_rows(url)
-    service.close()
+    with Service(url) as service:
+        service.persist("p", "1", trees.policy())
+        before = adopting.old_rows(url)
+        service.set_status("p", "1", "a1", "flagged")
+        after = adopting.old_rows(url)
     assert before["policy_versions"] == after["policy_versions"]
     assert [was != now for was, now in zip(before["policy_nodes"], after["policy_nodes"], strict=True)].count(True) == 1

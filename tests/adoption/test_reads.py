@@ -7,36 +7,44 @@ that was committed at some moment while the answer was made.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
 import treestore
 from tests.adoption import adopting, questions
 from tests.adoption.generations import ASKED, POLICY, VERSION, Generations, Judge, read_beside
+from tests.adoption.writers import assert_same_for_both, held
 
 READS = int(os.environ.get("ADOPTION_READS", "1200"))
 
 
+@pytest.fixture
+def url() -> str:
+    return adopting.old_url()
+
+
+@pytest.fixture
+def generations(url: str) -> Iterator[Generations]:
+    """The version, on tables that were adopted."""
+    made = Generations(url)
+    with made.service:
+        adopting.upgrade(url)
+        yield made
+    assert adopting.deadlocks(url) == 0
+
+
 @pytest.mark.parametrize("repairing", [False, True], ids=["underived", "repaired meanwhile"])
-def test_no_read_is_stale_and_none_is_mixed(repairing: bool) -> None:
-    url = adopting.old_url()
-    generations = Generations(url)
-    adopting.upgrade(url)
-    before = adopting.deadlocks(url)
+def test_no_read_is_stale_and_none_is_mixed(url: str, generations: Generations, repairing: bool) -> None:
     judge = read_beside(generations, url, READS, repairing=repairing)
-    generations.service.close()
     assert judge.wrong == []
     assert judge.reads.total() == READS
     assert len(judge.reads) == len({question.verb for question in ASKED})
     assert len(judge.seen) > 5, "the trees changed while they were read"
-    assert adopting.deadlocks(url) == before
 
 
-def test_a_snapshot_sees_one_tree() -> None:
+def test_a_snapshot_sees_one_tree(url: str, generations: Generations) -> None:
     """However long it is held."""
-    url = adopting.old_url()
-    generations = Generations(url)
-    adopting.upgrade(url)
     judge = Judge(generations)
     with treestore.open_sync(url) as store:
         for _ in range(5):
@@ -46,14 +54,10 @@ def test_a_snapshot_sees_one_tree() -> None:
                     if at % 5 == 0:
                         generations.commit()
                     assert questions.told(lambda q=question: q.of(view)) == judge.expected.answer(number, at)  # type: ignore[misc]
-    generations.service.close()
 
 
-def test_what_is_read_next_is_what_was_committed_last() -> None:
+def test_what_is_read_next_is_what_was_committed_last(url: str, generations: Generations) -> None:
     """By stores that have read the version before, and keep what they have read."""
-    url = adopting.old_url()
-    generations = Generations(url)
-    adopting.upgrade(url)
     judge = Judge(generations)
     with treestore.open_sync(url) as store, treestore.open_sync(url) as other:
         for number in range(12):
@@ -65,4 +69,20 @@ def test_what_is_read_next_is_what_was_committed_last() -> None:
             if number % 4 == 3:
                 assert store.documents.get_outline(POLICY, version_id=VERSION)
             generations.commit()
-    generations.service.close()
+
+
+@pytest.mark.parametrize("derived", [False, True], ids=["underived", "derived"])
+def test_a_status_that_is_committed_after_a_later_one(url: str, generations: Generations, derived: bool) -> None:
+    """The service notes the moment when it sends a change, not when it commits it: of two, the earlier may come last. It is not
+    newer than what is there, and yet a change."""
+    service = generations.service
+    with treestore.open_sync(url) as store:
+        with held(lambda before_commit: service.set_status(POLICY, VERSION, "n3", "flagged", before_commit)):
+            service.set_status(POLICY, VERSION, "n9", "approved")
+            if derived:
+                adopting.repair(url)
+            assert_same_for_both(service, store, (POLICY, VERSION))
+        assert_same_for_both(service, store, (POLICY, VERSION))
+        adopting.repair(url)
+        assert_same_for_both(service, store, (POLICY, VERSION))
+        assert store.check().problems == []

@@ -24,13 +24,12 @@ def url() -> str:
 @pytest.fixture
 def service(url: str) -> Iterator[Service]:
     """Two versions of a policy, of which the first is cited, on adopted tables."""
-    running = Service(url)
-    running.persist("p", "1", trees.policy())
-    running.persist("p", "2", trees.generation(2))
-    running.cite("p", "1", "case 7")
-    adopting.upgrade(url)
-    yield running
-    running.close()
+    with Service(url) as running:
+        running.persist("p", "1", trees.policy())
+        running.persist("p", "2", trees.generation(2))
+        running.cite("p", "1", "case 7")
+        adopting.upgrade(url)
+        yield running
 
 
 @pytest.fixture(params=FACES)

@@ -19,6 +19,7 @@ from sqlalchemy import text
 import treestore
 from tests.adoption import adopting, trees
 from tests.adoption.old_service import rules
+from tests.adoption.old_service.models import PolicyVersion
 from tests.adoption.old_service.service import Service
 from tests.adoption.writers import (
     NOTHING,
@@ -34,10 +35,10 @@ from tests.clock import SetClock
 from tests.postgres.faults import FACES, Face
 from tests.stateful.test_machine import answered
 from tests.stores import KINDS, SyncStore
-from treestore import NotFound
+from treestore import NotFound, pageindex
 
 WRITES = int(os.environ.get("ADOPTION_WRITES", "100"))
-KEYS = [("p", "1"), ("p", "2"), ("q", "1")]
+KEYS = [("q", "1"), ("q", "2"), ("r", "1")]
 
 
 @pytest.fixture
@@ -48,12 +49,11 @@ def url() -> str:
 @pytest.fixture
 def service(url: str) -> Iterator[Service]:
     """The service, on tables that were adopted: version 1 of p holds generation 4 and was derived."""
-    opened = Service(url)
-    opened.persist("p", "1", trees.generation(4))
-    adopting.upgrade(url)
-    adopting.derive(url)
-    yield opened
-    opened.close()
+    with Service(url) as running:
+        running.persist("p", "1", trees.generation(4))
+        adopting.upgrade(url)
+        adopting.derive(url)
+        yield running
     assert adopting.deadlocks(url) == 0
 
 
@@ -75,11 +75,8 @@ def assert_sound(url: str, store: Any) -> None:
 # --- in a loop -----------------------------------------------------------------------------------------------------------
 
 
-def test_both_write_the_same_versions() -> None:
-    url = adopting.old_url()
-    service = Service(url)
+def test_both_write_the_same_versions(url: str, service: Service) -> None:
     writers = Writers(service, KEYS)
-    adopting.upgrade(url)
     until = threading.Event()
     with treestore.open_sync(url) as store, treestore.open_sync(url) as other:
         together(
@@ -91,8 +88,6 @@ def test_both_write_the_same_versions() -> None:
         writers.assert_last_writer_stays(store)
         assert_sound(url, store)
         writers.assert_last_writer_stays(other)
-    service.close()
-    assert adopting.deadlocks(url) == 0
 
 
 def test_no_status_and_no_amendment_is_lost(url: str, service: Service) -> None:
@@ -335,3 +330,42 @@ def test_what_treestore_writes_keeps_the_services_rules(url: str, service: Servi
     service.reingest("new", "1", trees.generation(2))
     assert_same_for_both(service, store, ("new", "1"))
     assert_sound(url, store)
+
+
+def test_what_the_service_says_of_a_version_is_not_taken_back(url: str, service: Service, store: SyncStore) -> None:
+    """It sets who has validated a tree while treestore changes something else of the version's row."""
+
+    def validate(before_commit: Callable[[], None]) -> None:
+        with service.sessions.begin() as session:
+            session.get_one(PolicyVersion, ("p", "1")).tree_validated_by = "a reviewer"
+            session.flush()
+            before_commit()
+
+    date = SetClock().now
+    beside(url, validate, partial(store.versions.set_effective_date, "p", "1", date))
+    row = service.version("p", "1")
+    assert row.tree_validated_by == "a reviewer"
+    assert row.effective_date == date.replace(tzinfo=None)
+    assert store.versions.get("p", "1").tree_validated_by == "a reviewer"
+
+
+def test_what_treestore_alone_keeps_outlives_a_status(url: str, service: Service, store: SyncStore) -> None:
+    """The service has no columns for it, and its changes make what was derived stale, not what was given."""
+    for file in trees.FILES:
+        read = pageindex.read(file)
+        more = {"pages": read.pages, "pageindex": read.envelope, "pageindex_doc_id": read.doc_id}
+        store.documents.store_document("real", "1", read.nodes, metadata={"kept": True}, tags=["a"], **more)
+        first = store.documents.get_outline("real", version_id="1")[0].node_id
+        store.documents.update_node("real", first, version_id="1", metadata={"of": "the node"})
+        before = store.documents.get_document("real", version_id="1")
+        for repair in (False, True):
+            assert service.set_status("real", "1", before.nodes[-1].node_id, "flagged") == 1
+            if repair:
+                adopting.repair(url)
+            found = store.documents.get_document("real", version_id="1")
+            assert pageindex.dumps(found) == pageindex.dumps(before)
+            assert [node.metadata for node in found.nodes] == [node.metadata for node in before.nodes]
+            assert (found.version.metadata, found.version.tags) == ({"kept": True}, ("a",))
+            assert [node.validation_status for node in found.nodes] == ["pending"] * (len(found.nodes) - 1) + ["flagged"]
+            assert found.pages == before.pages
+    assert store.check().problems == []

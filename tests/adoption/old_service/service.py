@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from sqlalchemy import create_engine, delete, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
@@ -49,7 +49,10 @@ class Service:
         self.sessions = sessionmaker(self.engine)
         self._written: dict[tuple[str, str, datetime], list[rules.Place]] = {}
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
         self.engine.dispose()
 
     # --- writing ---------------------------------------------------------------------------------------------------------
