@@ -73,8 +73,8 @@ def test_what_is_read_next_is_what_was_committed_last(url: str, generations: Gen
 
 @pytest.mark.parametrize("derived", [False, True], ids=["underived", "derived"])
 def test_a_status_that_is_committed_after_a_later_one(url: str, generations: Generations, derived: bool) -> None:
-    """The service notes the moment when it sends a change, not when it commits it: of two, the earlier may come last. It is not
-    newer than what is there, and yet a change."""
+    """The service notes the moment when it sends a change, not when it commits it: of two, the earlier may come last. It is
+    not newer than what is there, and yet a change."""
     service = generations.service
     with treestore.open_sync(url) as store:
         with held(lambda before_commit: service.set_status(POLICY, VERSION, "n3", "flagged", before_commit)):

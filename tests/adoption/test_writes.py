@@ -353,7 +353,7 @@ def test_what_treestore_alone_keeps_outlives_a_status(url: str, service: Service
     """The service has no columns for it, and its changes make what was derived stale, not what was given."""
     for file in trees.FILES:
         read = pageindex.read(file)
-        more = {"pages": read.pages, "pageindex": read.envelope, "pageindex_doc_id": read.doc_id}
+        more: dict[str, Any] = {"pages": read.pages, "pageindex": read.envelope, "pageindex_doc_id": read.doc_id}
         store.documents.store_document("real", "1", read.nodes, metadata={"kept": True}, tags=["a"], **more)
         first = store.documents.get_outline("real", version_id="1")[0].node_id
         store.documents.update_node("real", first, version_id="1", metadata={"of": "the node"})
