@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from treestore.cli import bench, changes, config, database, finding, ingest, maintenance, reading, rescue, versions
+from treestore.cli import adopted, bench, changes, config, finding, ingest, maintenance, reading, rescue, versions
 from treestore.cli.options import ADVICE, Store
 from treestore.cli.output import OutputFailed, abandon_stdout, say, write
 from treestore.errors import InvalidInput, MigrationError, NoStore, NotAStore, TreestoreError
@@ -28,7 +28,7 @@ app = typer.Typer(
 for group in (ingest, reading, finding, versions, changes, maintenance, rescue, bench):
     group.add_verbs(app)
 app.add_typer(config.app, name="config", help="The settings that apply.")
-app.add_typer(database.app, name="db", help="The schema of a PostgreSQL store.")
+app.add_typer(adopted.app, name="db", help="The schema of a PostgreSQL store.")
 
 INTERRUPTED = 130
 _BAD_INPUT = (InvalidInput, NotAStore, MigrationError)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from treestore.cli.options import Json, Store, parse_date, refuse, store_url
-from treestore.cli.output import counted, printable, say, write, write_json
+from treestore.cli.output import counted, printable, progress_bar, say, write, write_json
 from treestore.errors import InvalidInput, NoStore, NotFound, TreestoreError
 
 if TYPE_CHECKING:
@@ -104,9 +103,9 @@ def ingest(
     sources = _sources(files, policy)
     stored: list[dict[str, Any]] = []
     status = 0
-    with _bar(sum(source.size for source in sources)) as bar:
+    with progress_bar("storing", sum(source.size for source in sources)) as bar:
         for source, outcome in _outcomes(store_url(context, store), sources, version_id, given):
-            with bar.after(source):
+            with bar.after(source.size):
                 if isinstance(outcome, TreestoreError):
                     say(_named(source.path, outcome))
                     status = 2 if isinstance(outcome, InvalidInput) else 1
@@ -217,36 +216,3 @@ def _line(source: _Source, result: StoreResult) -> str:
     counts = counted(result.node_count, "nodes") + pages
     name = f"{printable(result.policy_id)} {printable(result.version_id)}"
     return f"{result.outcome:9}  {name}  {counts}  {printable(str(source.path))}\n"
-
-
-class _Bar:
-    """Progress in bytes of files on a terminal's stderr; without a terminal there is none."""
-
-    def __init__(self, progress: Any, total: int) -> None:
-        self._progress = progress
-        self._task = None if progress is None else progress.add_task("storing", total=total)
-
-    @contextmanager
-    def after(self, source: _Source) -> Generator[None]:
-        """Count the source as done; what is printed inside does not mix with the bar."""
-        if self._progress is None:
-            yield
-            return
-        self._progress.advance(self._task, source.size)
-        self._progress.stop()
-        yield
-        self._progress.start()
-
-
-@contextmanager
-def _bar(total: int) -> Generator[_Bar]:
-    if not sys.stderr.isatty():
-        yield _Bar(None, total)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), "[progress.description]{task.description}", BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as progress:
-        yield _Bar(progress, total)

@@ -13,14 +13,17 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 STYLED_LINES = 2000
 """Colouring a line takes a tenth of a millisecond; from so many lines on they are written plain."""
@@ -151,6 +154,44 @@ def say(message: str) -> None:
 
 
 # --- JSON ----------------------------------------------------------------------------------------------------------------
+
+
+class Bar:
+    """How far something is, of a total."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+
+    def advance(self, by: int) -> None:
+        """So much more is done."""
+        if self._progress is not None:
+            self._progress.advance(self._progress.task_ids[0], by)
+
+    @contextmanager
+    def after(self, by: int) -> Generator[None]:
+        """So much more is done; what is printed inside does not mix with the bar."""
+        self.advance(by)
+        if self._progress is not None:
+            self._progress.stop()
+        yield
+        if self._progress is not None:
+            self._progress.start()
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Generator[Bar]:
+    """Progress on a terminal's stderr; without a terminal there is none."""
+    if not sys.stderr.isatty():
+        yield Bar(None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), "[progress.description]{task.description}", BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as progress:
+        progress.add_task(what, total=total)
+        yield Bar(progress)
 
 
 def write_json(value: object) -> None:

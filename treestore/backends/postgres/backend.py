@@ -246,6 +246,15 @@ class PostgresBackend(_Reader):
         pool.keep(connection)
         return done
 
+    @property
+    def shared(self) -> bool:
+        """Whether others write the tables too."""
+        return self._derived is not None
+
+    async def work(self, work: Work[A, R], asked: A) -> R:
+        """The result of work on a connection that is no operation and no write group. It is tried again as a write is."""
+        return await self._using(work, asked, self._for_writes)
+
     # --- reading ---------------------------------------------------------------------------------------------------------
 
     async def read_one(self, operation: Operation[R]) -> R:

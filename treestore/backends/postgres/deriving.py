@@ -80,30 +80,41 @@ async def ensure_derived(session: Session, key: Key) -> None:
         raise InvalidInput(f"{name} forms no tree and can't be amended; store it again as a whole ({broken})")
 
 
-async def derive_one(session: Session, key: Key) -> Outcome:
-    """Derive what is ours of a version in a transaction of its own, if it is not that of its nodes."""
+async def derive_one(session: Session, key: Key) -> tuple[Outcome, str | None]:
+    """Derive what is ours of a version in a transaction of its own, if it is not that of its nodes. What became of it, and why
+    its nodes form no tree, if they form none."""
+    return await _in_transaction(session, key, again=False)
+
+
+async def derive_again(session: Session, key: Key) -> tuple[Outcome, str | None]:
+    """As :func:`derive_one`, whether it is that of its nodes or not."""
+    return await _in_transaction(session, key, again=True)
+
+
+async def _in_transaction(session: Session, key: Key, *, again: bool) -> tuple[Outcome, str | None]:
     transaction = await session.begin(isolation="read_committed")
     try:
         await session.run(groups.lock(), {"policy_ids": [key[0]]})
         there = await lock(session, [key], [key])
-        outcome = await _derived(session, key) if there else "gone"
+        done: tuple[Outcome, str | None] = await _derived(session, key, again=again) if there else ("gone", None)
     except BaseException:
         await session.undo(transaction)
         raise
     await session.commit(transaction)
-    return outcome
+    return done
 
 
-async def _derived(session: Session, key: Key) -> Outcome:
+async def _derived(session: Session, key: Key, *, again: bool) -> tuple[Outcome, str | None]:
     found = await shared.find(session, key)
-    if found is None or (found.version.deleted_at is not None and found.known):
-        return "gone"
-    if found.known:
-        return "kept"
-    if found.version.deleted_at is not None:  # a tombstone
+    if found is None:
+        return "gone", None
+    if found.version.deleted_at is not None:
         await note(session, key)
-        return "kept"
-    return "derived" if await _derive(session, found) is None else "broken"
+        return "kept", None
+    if found.known and not again:
+        return "kept", found.broken
+    broken = await _derive(session, found)
+    return ("derived", None) if broken is None else ("broken", broken)
 
 
 async def _derive(session: Session, found: Found) -> str | None:

@@ -8,7 +8,8 @@ from functools import cache
 
 from sqlalchemy import Text, collate, distinct, func, literal_column, select, tuple_, union_all
 
-from treestore.backends.postgres.sql.statement import ONE, Statement
+from treestore.backends.postgres.sql.statement import ONE, POLICY, Statement
+from treestore.backends.postgres.sql.versions import with_fingerprint
 from treestore.backends.postgres.tables import ADOPTION, CONTENT, METADATA, NODES, VERSIONS
 
 
@@ -30,6 +31,16 @@ def counts() -> Statement:
 def adoption() -> Statement:
     """One row, if the reasoning-service's code writes the tables too."""
     return Statement(select(ADOPTION.c.adopted_at).limit(ONE))
+
+
+@cache
+def survey(*, of_policy: bool) -> Statement:
+    """All versions, or those of a policy, in order: the key, when it was deleted, and what its nodes were and are."""
+    found = select(VERSIONS.c.policy_id, VERSIONS.c.version_id, VERSIONS.c.deleted_at)
+    found = found.where(VERSIONS.c.policy_id == POLICY) if of_policy else found
+    return Statement(
+        with_fingerprint(found, lambda version: [collate(version.policy_id, "C"), collate(version.version_id, "C")])
+    )
 
 
 @cache
