@@ -21,7 +21,7 @@ import treestore
 from tests.postgres import databases
 from tests.postgres.pgbouncer import PgBouncer
 from tests.postgres.server import Server
-from treestore import AccessDenied, MigrationError, NoStore, ReadOnly, Settings, Timeout, Unavailable
+from treestore import AccessDenied, MigrationError, NoStore, NotAStore, ReadOnly, Settings, Timeout, Unavailable
 from treestore.backends.postgres import migrations
 from treestore.backends.postgres.address import Address, parse
 from treestore.backends.postgres.tables import METADATA, REVISIONS, VERSION_TABLE
@@ -187,8 +187,10 @@ def test_what_others_have_is_left_alone(address: Address) -> None:
 def test_tables_of_our_names_that_others_have_made_are_not_touched(address: Address) -> None:
     execute(address, "CREATE TABLE policy_versions (policy_id text)", "INSERT INTO policy_versions VALUES ('theirs')")
     before = schema(address)
-    with pytest.raises(MigrationError, match="has tables of these names that treestore has not made"):
+    with pytest.raises(NotAStore, match="can't be adopted, nothing was changed: there is no table policy_nodes; column"):
         migrations.upgrade(address)
+    with pytest.raises(MigrationError, match="has tables of these names that treestore has not made"):
+        migrations.upgrade(address, adopt=False)
     assert schema(address) == before
     assert migrations.current(address) is None
 
