@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
+from io import BytesIO, TextIOWrapper
 from typing import Any, NamedTuple
 
 import psycopg
@@ -15,6 +18,7 @@ from tests.adoption.old_service import schema
 from tests.adoption.old_service.models import Base
 from tests.postgres import databases
 from tests.postgres.server import Server
+from treestore.cli import app
 
 TEMPLATE = "old_service"
 
@@ -55,10 +59,18 @@ def command(url: str, *arguments: str) -> list[str]:
 
 
 def run(url: str, *arguments: str) -> Ran:
-    """Run ``treestore db`` to its end."""
+    """Run ``treestore db`` to its end: in this process, or in one of its own where other threads say something meanwhile."""
+    if threading.current_thread() is threading.main_thread() and threading.active_count() == 1:
+        with redirect_stdout(_printed()) as out, redirect_stderr(_printed()) as err:
+            status = app.run(["db", *arguments, "--store", url])
+        return Ran(status, *(stream.buffer.getvalue().decode() for stream in (out, err)))  # type: ignore[attr-defined]
     ran = subprocess.run(command(url, *arguments), capture_output=True, text=True, timeout=SECONDS, check=False)
     assert "Traceback" not in ran.stderr, ran.stderr
     return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
+def _printed() -> TextIOWrapper:
+    return TextIOWrapper(BytesIO(), encoding="utf-8", write_through=True)
 
 
 def done(url: str, *arguments: str) -> str:
@@ -77,7 +89,7 @@ def downgrade(url: str) -> None:
 
 
 def derive(url: str) -> Any:
-    """The summary of a run that found nothing broken."""
+    """The summary of a run that nobody was in the way of."""
     return json.loads(done(url, "derive", "--json"))
 
 
@@ -86,8 +98,15 @@ def repair(url: str, *arguments: str) -> Any:
     return json.loads(done(url, "repair", "--json", *arguments))
 
 
-def status(url: str) -> Any:
-    return json.loads(run(url, "status", "--json").out)
+def status(url: str) -> dict[str, int]:
+    """How many versions are derived, stale, underived, broken and deleted."""
+    versions: dict[str, int] = json.loads(done(url, "status", "--json"))["versions"]
+    return versions
+
+
+def broken(summary: Any) -> dict[tuple[str, str], str]:
+    """What a summary, or the whole answer of a status, says is broken: the reason by policy and version."""
+    return {(each["policy_id"], each["version_id"]): each["reason"] for each in summary["broken"]}
 
 
 # --- what the server says ------------------------------------------------------------------------------------------------

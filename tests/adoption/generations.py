@@ -199,7 +199,8 @@ def read_beside(generations: Generations, url: str, total: int, *, repairing: bo
         for verb in cycle(("repair", "derive")):
             if stop.is_set():
                 return
-            adopting.done(url, verb, "--json")
+            ran = adopting.run(url, verb)
+            assert ran.status == 0 or "others held the rows" in ran.err, ran
 
     with ThreadPoolExecutor(4) as pool:
         beside = [pool.submit(generations.keep_ingesting, stop), *([pool.submit(keep_repairing)] if repairing else [])]
