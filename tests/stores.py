@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, cast
 
 import treestore
+from tests.adoption.databases import adopted_url
 from tests.postgres import databases
 from treestore import Settings, SyncDriver, TreeStore
 from treestore.backends.protocol import Backend, SyncBackend
@@ -45,10 +46,8 @@ def _bounced(folder: Path) -> str:
     return databases.bounced_url()
 
 
-def _shared(folder: Path) -> str:
-    url = databases.new_url()
-    databases.share(url)
-    return url
+def _adopted(folder: Path) -> str:
+    return adopted_url()
 
 
 def _sync(url: str, clock: Clock, settings: Settings | None = None) -> SyncStore:
@@ -143,7 +142,7 @@ KINDS = {
     "postgres": Kind(_postgres, _sync),
     "postgres-async": Kind(_postgres, _async),
     "postgres-pgbouncer": Kind(_bounced, _sync),
-    "postgres-shared": Kind(_shared, _sync),
+    "postgres-adopted": Kind(_adopted, _sync),
     "postgres-reopened": Kind(_postgres, _reopened),
 }
 """Every store, in every way of using it."""

@@ -14,6 +14,7 @@ from treestore import pageindex
 from treestore.config import Settings
 from treestore.errors import (
     AccessDenied,
+    BrokenTree,
     Closed,
     Conflict,
     Corrupted,
@@ -71,6 +72,7 @@ __all__ = [
     "AccessDenied",
     "AsyncDriver",
     "AsyncTreeStore",
+    "BrokenTree",
     "CheckReport",
     "Closed",
     "Conflict",

@@ -108,10 +108,11 @@ VERSIONS = Table(
         Column("term_count", "bigint"),
     ),
     beside=(
-        # What the nodes were when what is ours was derived of them: their number, greatest id and newest updated_at.
+        # What the nodes were when what is ours was derived of them: their number, greatest id, and the sum of hashes of their
+        # updated_at: an update is seen whatever its time is, also where the clocks of those who write differ.
         Column("fingerprint_count", "integer"),
         Column("fingerprint_id", "bigint"),
-        Column("fingerprint_updated_at", "time"),
+        Column("fingerprint_updates", "bigint"),
         Column("broken", "text"),  # why the nodes with this fingerprint form no tree
     ),
 )

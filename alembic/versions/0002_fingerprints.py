@@ -22,7 +22,7 @@ def columns() -> list[sa.Column[Any]]:
     return [
         sa.Column("fingerprint_count", sa.Integer),
         sa.Column("fingerprint_id", sa.BigInteger),
-        sa.Column("fingerprint_updated_at", sa.DateTime),
+        sa.Column("fingerprint_updates", sa.BigInteger),
         sa.Column("broken", sa.Text),
     ]
 

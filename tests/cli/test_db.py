@@ -8,6 +8,7 @@ import sys
 import pytest
 import typer
 
+from tests.adoption.databases import execute, old_database
 from tests.cli.command import SHIPPED_FILES, Command
 from tests.postgres import databases
 from tests.postgres.server import Server
@@ -87,6 +88,48 @@ def test_a_downgrade_asks_in_a_terminal(command: Command, answer: bool, monkeypa
         assert ran.status == 1
         assert ran.err.endswith("nothing was changed\n")
         assert command.done("db", "current").out == f"{HEAD} (head)\n"
+
+
+def test_adopting_and_leaving_the_tables_of_a_service(command: Command) -> None:
+    command.url = old_database(rows=True)
+    script = command.done("db", "upgrade", "--dry-run").out
+    assert "-- ACCESS EXCLUSIVE on policy_nodes, catalog only, until COMMIT\nALTER TABLE policy_nodes ADD COLUMN" in script
+    assert command.done("db", "current").out == "no tables of treestore\n"
+    assert "'treestore db upgrade' adopts those of a reasoning-service" in command.refused(2, "documents")
+    ran = command("db", "upgrade")
+    assert (ran.status, ran.out) == (0, f"upgraded the tables of a reasoning-service to {HEAD}\n")
+    assert ran.err == "treestore: building an index of policy_nodes; transactions that run now are waited for\n"
+    assert command.done("db", "upgrade").out == f"at {HEAD} already\n"
+    assert command.done("db", "upgrade", "--dry-run").out == "-- nothing is to be done\n"
+    assert command.done("db", "check").out == "no differences\n"
+    ran = command("db", "downgrade", "base")
+    assert ran.status == 2 and "plain rows again: 0." in ran.err
+    assert command.done("db", "current").out == f"{HEAD} (head)\n"
+    ran = command("db", "downgrade", "base", "--yes")
+    assert (ran.status, ran.out) == (0, f"downgraded {HEAD} to base\n")
+    assert command.done("db", "downgrade", "base").out == "at base already\n"
+
+
+def test_what_can_not_be_adopted_is_refused_in_one_line(command: Command) -> None:
+    command.url = old_database()
+    execute(command.url, "DROP TABLE policy_nodes")
+    for verb in (("upgrade",), ("upgrade", "--dry-run")):
+        assert "nothing was changed: there is no table policy_nodes" in command.refused(2, "db", *verb)
+
+
+def test_ids_are_widened_once_and_not_unasked(command: Command) -> None:
+    command.done("db", "upgrade")
+    ran = command("db", "widen-ids")
+    assert (ran.status, ran.out) == (2, "")
+    table, sequence, refusal = ran.err.splitlines()
+    assert "ACCESS EXCLUSIVE on policy_nodes, while its rows and indexes are written anew" in table
+    assert "ALTER SEQUENCE policy_nodes_id_seq AS bigint: " in sequence
+    assert "say --yes to do it" in refusal
+    assert command.done("db", "check").out == "no differences\n"
+    ran = command("db", "widen-ids", "--yes")
+    assert (ran.status, ran.out) == (0, "ids have 64 bits now\n")
+    assert command.done("db", "widen-ids").out == "ids have 64 bits already\n"
+    assert command.done("db", "check").out == "no differences\n"
 
 
 def test_check_names_the_differences(command: Command, postgres_server: Server) -> None:

@@ -38,8 +38,8 @@ LEAVING_SECONDS = 0.2
 
 _NAMES = itertools.count(1)
 _uses: dict[str, int] = {}
-_free: list[str] = []
-_lent: list[str] = []
+_free: dict[str, list[str]] = {}
+_lent: list[tuple[str, str]] = []
 _named: list[str] = []
 
 ALONE = "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database()"
@@ -100,20 +100,20 @@ def migrate(*, dbname: str, **_: Any) -> None:
 
 def new_url(scheme: str = "postgresql", **parameters: str) -> str:
     """The URL of a migrated, empty database, which is this test's until it has ended."""
-    if _free:
-        name = _free.pop()
+    return server().url(lend(template().template_dbname), scheme, **parameters)
+
+
+def lend(origin: str) -> str:
+    """The name of a clone of a template, which is this test's until it has ended."""
+    free = _free.setdefault(origin, [])
+    if free:
+        name = free.pop()
     else:
         name = f"test_{next(_NAMES)}"
-        server().make_database(name, template().template_dbname)
-    _lent.append(name)
+        server().make_database(name, origin)
+    _lent.append((name, origin))
     _uses[name] = _uses.get(name, 0) + 1
-    return server().url(name, scheme, **parameters)
-
-
-def share(url: str) -> None:
-    """Have treestore reckon with others who write the tables of a database too."""
-    with psycopg.connect(url) as connection:
-        connection.execute("INSERT INTO treestore_adoption VALUES (timezone('utc', now()))")
+    return name
 
 
 @cache
@@ -149,9 +149,9 @@ def new_name() -> str:
 def take_back() -> None:
     """Empty what was lent to a test, or drop it."""
     while _lent:
-        name = _lent.pop()
-        if _uses[name] < MOST_USES and _emptied(name):
-            _free.append(name)
+        name, origin = _lent.pop()
+        if _uses[name] < MOST_USES and _emptied(name, origin):
+            _free[origin].append(name)
         else:
             server().drop_database(name)
     while _named:
@@ -169,9 +169,9 @@ def close() -> None:
         _free.clear()
 
 
-def _emptied(name: str) -> bool:
-    """Empty a database; False where it is in use, or not what a truncated clone of the template is."""
-    filled, state = _pristine()
+def _emptied(name: str, origin: str) -> bool:
+    """Empty a database; False where it is in use, or not what a truncated clone of its template is."""
+    filled, state = _pristine(origin)
     try:
         with server().connect(name) as connection:
             until = time.monotonic() + LEAVING_SECONDS
@@ -194,9 +194,9 @@ def _emptied(name: str) -> bool:
 
 
 @cache
-def _pristine() -> tuple[tuple[str, ...], list[Any]]:
-    """The tables that hold rows in the template, and its state."""
-    with server().connect(template().template_dbname) as connection:
+def _pristine(origin: str) -> tuple[tuple[str, ...], list[Any]]:
+    """The tables that hold rows in a template, and its state."""
+    with server().connect(origin) as connection:
         filled = tuple(t for (t,) in connection.execute(TABLES) if _one(connection, f"SELECT EXISTS (SELECT FROM {t})"))
         return filled, _state(connection, filled)
 

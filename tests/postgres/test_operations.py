@@ -6,14 +6,19 @@ import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 
 import treestore
+from tests.adoption.databases import at, execute, old_database
 from tests.contract.samples import manual
 from tests.postgres.server import Server
 from treestore import AccessDenied
-from treestore.backends.postgres import address
+from treestore.backends.postgres import address, migrations
 from treestore.backends.postgres.tables import METADATA
 from treestore.cli.app import run
 
@@ -89,7 +94,19 @@ def test_the_filter_for_the_histories_of_others(tmp_path: Path) -> None:
     (block,) = blocks("python", "The schema")
     program = tmp_path / "env.py"
     program.write_text(block, encoding="utf-8")
-    include_name = runpy.run_path(str(program))["include_name"]
-    assert not any(include_name(table, "table", {}) for table in METADATA.tables)
-    assert include_name("reasoning_outputs", "table", {})
-    assert include_name("policy_id", "column", {})
+    include_object = runpy.run_path(str(program))["include_object"]
+    url = old_database()
+    engine = sqlalchemy.create_engine(at(url).sqlalchemy_url(), poolclass=sqlalchemy.NullPool)
+    models = sqlalchemy.MetaData()
+    models.reflect(engine)
+    migrations.upgrade(at(url))
+
+    def differences(**options: Any) -> list[Any]:
+        with engine.connect() as connection:
+            return list(compare_metadata(MigrationContext.configure(connection, opts=options), models))
+
+    assert len(differences()) > len(METADATA.tables)
+    assert differences(include_object=include_object) == []
+    execute(url, "ALTER TABLE policy_nodes DROP COLUMN summary", "CREATE TABLE theirs ()")
+    found = {step[0] for step in differences(include_object=include_object)}
+    assert found == {"add_column", "remove_table"}, "what is theirs is compared"

@@ -15,26 +15,28 @@ import pytest
 
 import treestore
 from tests.postgres import databases
-from treestore.backends.postgres.sql import groups, kept, nodes
+from treestore.backends.postgres.sql import groups, kept, nodes, shared
 from treestore.backends.postgres.sql.statement import Statement
+from treestore.backends.postgres.sql.versions import NAMED
 from treestore.records import Node
 
 NODES = 4000
 OF_NODE = {"policy_id": "manual", "version_id": "1", "node_id": "03999", "max_depth": 3}
 
 LOOKUPS: dict[str, tuple[Statement, dict[str, Any]]] = {
-    "node": (nodes.nodes(Node, "named", one=True), OF_NODE),
-    "nodes": (nodes.nodes(Node, "named", one=False), {**OF_NODE, "node_id": ["00007", "03999"]}),
+    "node": (nodes.nodes(Node, NAMED, one=True), OF_NODE),
+    "nodes": (nodes.nodes(Node, NAMED, one=False), {**OF_NODE, "node_id": ["00007", "03999"]}),
     "nodes at": (nodes.nodes_at(Node), {**OF_NODE, "ordinal": [7, 3999]}),
-    "children": (nodes.children(Node, "named", of_node=True), {**OF_NODE, "node_id": "00400"}),
-    "roots": (nodes.children(Node, "named", of_node=False), OF_NODE),
-    "subtree": (nodes.subtree(Node, "named", of_node=True, bounded=False), {**OF_NODE, "node_id": "00400"}),
-    "levels": (nodes.subtree(Node, "named", of_node=True, bounded=True), {**OF_NODE, "node_id": "00003"}),
-    "ancestors": (nodes.ancestors(Node, "named"), OF_NODE),
+    "children": (nodes.children(Node, NAMED, of_node=True), {**OF_NODE, "node_id": "00400"}),
+    "roots": (nodes.children(Node, NAMED, of_node=False), OF_NODE),
+    "subtree": (nodes.subtree(Node, NAMED, of_node=True, bounded=False), {**OF_NODE, "node_id": "00400"}),
+    "levels": (nodes.subtree(Node, NAMED, of_node=True, bounded=True), {**OF_NODE, "node_id": "00003"}),
+    "ancestors": (nodes.ancestors(Node, NAMED), OF_NODE),
     "hits": (kept.hits(), {"policy_id": ["manual"], "version_id": ["1"], "ordinal": [3999]}),
     "amending": (groups.amend_node(("summary",)), {**OF_NODE, "at_ordinal": 3999, "summary": "new"}),
     "titles": (groups.titles_of(), {**OF_NODE, "ordinal": 3999}),
     "titles below": (groups.titles_below(), {**OF_NODE, "ordinal": 3999, "titles": "new"}),
+    "deriving": (shared.derive_nodes(), {"row": [7, 3999], **{name: [None, None] for name in shared.DERIVED}}),
     "entitling": (groups.entitle(), {**OF_NODE, "row": 7, "titles": "new"}),
 }
 

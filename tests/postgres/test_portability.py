@@ -3,8 +3,8 @@
 That they do run there is not tested; docs/operations.md says what each of them needs and restricts. The adopted tables are the
 written exception, in this alone: ``policy_nodes`` has the primary key (id), a sequence, which is not led by the policy, as the
 service's code has it. Nor does ``LOCK TABLE`` run on YugabyteDB and CockroachDB: only a write group that names no policy takes
-it, and no verb makes one. Sharing the tables of a running service is for PostgreSQL alone; the table that notes it, of one row,
-has no policy to be led by.
+it, and no verb makes one. Sharing the tables of a running service is for PostgreSQL alone; the table that notes it, of one
+row, has no policy to be led by.
 """
 
 from __future__ import annotations

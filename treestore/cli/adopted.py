@@ -51,12 +51,15 @@ def repair(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """As derive, also of versions that others have changed since."""
+    """As derive, also of versions that others have changed since.
+
+    What treestore kept of versions that others have deleted goes.
+    """
 
     def wanted(version: Surveyed) -> bool:
         return version.state in ("underived", "stale") or (every and version.state != "deleted")
 
-    _derive(context, store, policy, wanted, batch, load, again=every, as_json=as_json)
+    _derive(context, store, policy, wanted, batch, load, repairing=True, again=every, as_json=as_json)
 
 
 def _derive(
@@ -67,6 +70,7 @@ def _derive(
     batch: int,
     load: int,
     *,
+    repairing: bool = False,
     again: bool = False,
     as_json: bool,
 ) -> None:
@@ -80,6 +84,8 @@ def _derive(
             async for one in adopted.derive(backend, versions, batch=batch, load=load, again=again):
                 done.append(one)
                 bar.advance(one.version.node_count)
+        if repairing:
+            await adopted.clear_strays(backend)
         return done
 
     _report(_run(context, store, work), as_json=as_json)
@@ -136,13 +142,13 @@ def status(context: typer.Context, store: Store = None, as_json: Json = False) -
     others have written it. Broken: its nodes form no tree. All but the first are read by deriving them in memory.
     """
     need_packages()
-    from treestore.backends.postgres import adopted, migrations
+    from treestore.backends.postgres import adopted, ids
 
     async def work(backend: PostgresBackend) -> tuple[bool, list[Surveyed]]:
         return backend.shared, await adopted.survey(backend)
 
     shared, versions = _run(context, store, work)
-    last, greatest = _ids_used(migrations, database_address(context, store))
+    last, greatest = ids.ids_used(database_address(context, store))
     states = Counter[str](version.state for version in versions)
     broken = [version for version in versions if version.state == "broken"]
     if as_json:
@@ -164,10 +170,6 @@ def status(context: typer.Context, store: Store = None, as_json: Json = False) -
     )
     if broken:
         write_table(("POLICY", "VERSION", "REASON"), [_cells(version, version.broken) for version in broken])
-
-
-def _ids_used(migrations: Any, address: Any) -> tuple[int, int]:
-    return getattr(migrations, "ids_used", lambda _: (0, 2**31 - 1))(address)
 
 
 _STATES = ("derived", "stale", "underived", "broken", "deleted")

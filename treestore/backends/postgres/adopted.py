@@ -75,6 +75,11 @@ def _surveyed(row: Sequence[object], *, shared: bool) -> Surveyed:
     return Surveyed(str(policy_id), str(version_id), state, number, str(broken) if state == "broken" else None)
 
 
+async def clear_strays(backend: PostgresBackend) -> None:
+    """Delete what is kept of versions whose rows others have deleted; nobody reads it."""
+    await backend.work(deriving.clear_strays, None)
+
+
 async def derive(
     backend: PostgresBackend, versions: Iterable[Surveyed], *, batch: int = 20, load: int = 100, again: bool = False
 ) -> AsyncIterator[Done]:

@@ -20,31 +20,13 @@ from treestore.backends.postgres.rows import Found
 from treestore.backends.postgres.session import Session
 from treestore.backends.postgres.sql import groups, records
 from treestore.backends.postgres.sql import shared as statements
-from treestore.backends.postgres.tables import INTERVALS, LENGTHS, PAGE_TEXTS, POSTINGS
+from treestore.backends.postgres.tables import INTERVALS, LENGTHS, PAGE_TEXTS, POSTINGS, THEIRS, VERSIONS
 from treestore.errors import InvalidInput
 from treestore.records import Version
 
 Key = tuple[Any, ...]
 Outcome = Literal["derived", "broken", "kept", "gone"]
 """What became of a version: its columns were derived, or its nodes form no tree; it was as it should be, or not there."""
-
-THEIRS = frozenset(
-    {
-        "pageindex_doc_id",
-        "pdf_sha256",
-        "markdown_ptr",
-        "tree_json_ptr",
-        "source_url",
-        "effective_date",
-        "revision_date",
-        "ingested_at",
-        "tree_validated_by",
-        "tree_validated_at",
-        "created_at",
-    }
-)
-"""The columns of a version that the reasoning-service's code writes: who changes others leaves these as they are."""
-
 
 async def lock(session: Session, versions: Iterable[Key], with_nodes: Iterable[Key]) -> set[Key]:
     """Lock versions, some with their nodes, until the transaction ends. Returns those that are there. Raises the driver's
@@ -128,11 +110,17 @@ async def _derive(session: Session, found: Found) -> str | None:
         await _write_kept(session, key, made, searchable=found.searchable)
         version = await shared.in_turns(made.version(found))
         changed = msgspec.structs.replace(version, revision=found.revision + 1)
-        await session.run(records.put(Version, keep=THEIRS), rows.values(changed))
+        await session.run(records.put(Version, keep=THEIRS[VERSIONS.name]), rows.values(changed))
     await note(session, key)
     if made.broken is not None:
         await session.run(statements.note_broken(), {**owner_of(key), "broken": made.broken})
     return made.broken
+
+
+async def clear_strays(session: Session, _: None) -> None:
+    """Delete what is kept of versions whose rows others have deleted."""
+    for table in (PAGE_TEXTS, POSTINGS, LENGTHS, INTERVALS):
+        await session.run(statements.clear_strays(table.name), {})
 
 
 _FIELDS = ("section_path", "ordinal", "last_ordinal", "parent_ordinal", "depth", "node_hash", "tree_hash", "text_hash")

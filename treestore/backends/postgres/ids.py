@@ -15,7 +15,8 @@ GREATEST = 2**31 - 1
 """The greatest id in a column of 32 bits."""
 
 _LAST = sqlalchemy.text(
-    "SELECT has_sequence_privilege(:name, 'USAGE, SELECT'), pg_sequence_last_value(CAST(:name AS regclass))"
+    "SELECT allowed, CASE WHEN allowed THEN pg_sequence_last_value(CAST(:name AS regclass)) END"
+    " FROM has_sequence_privilege(:name, 'USAGE, SELECT') AS allowed"
 )
 
 

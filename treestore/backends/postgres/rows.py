@@ -129,11 +129,12 @@ def given(row: Row) -> dict[str, Any]:
 
 
 class Fingerprint(NamedTuple):
-    """What tells whether the nodes of a version are as they were: their number, greatest id and newest ``updated_at``."""
+    """What tells whether the nodes of a version are as they were: their number, their greatest id, and the sum of hashes of
+    their ``updated_at``."""
 
     number: int | None
     newest_id: int | None
-    newest_change: datetime | None
+    updates: int | None
 
 
 class Found(NamedTuple):

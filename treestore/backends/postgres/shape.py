@@ -337,5 +337,5 @@ def differences(database: Database) -> list[str]:
             covered = COVERED.get(str(index.name))
             beside = f" INCLUDE ({', '.join(covered)})" if covered else ""
             kind = "unique index" if index.unique else "index"
-            found.append(f"{kind} of {table.name} on ({columns}){beside} is missing or not valid")
+            found.append(f"{kind} of {table.name} on ({columns}){beside} is missing or invalid")
     return found

@@ -17,7 +17,7 @@ from treestore.backends.postgres.loading import load_content
 from treestore.backends.postgres.reads import check_plain, get, key_values, resolve
 from treestore.backends.postgres.session import Session
 from treestore.backends.postgres.sql import groups, kept, nodes, records
-from treestore.backends.postgres.tables import LENGTHS, POSTINGS
+from treestore.backends.postgres.tables import LENGTHS, POSTINGS, THEIRS
 from treestore.catalog import TABLES, VERSIONS
 from treestore.errors import Conflict, Corrupted
 from treestore.operations import (
@@ -185,11 +185,11 @@ async def _write(session: Session, write: Write) -> None:
             if session.shared:
                 await deriving.ensure_derived(session, (version.policy_id, version.version_id))
             await _amend(session, write)
-            await _put(session, version, keep=deriving.THEIRS)
+            await _put(session, version, keep=THEIRS[VERSIONS.name])
         case DropVersion(version):
             await _stored(session, version)
             await session.run(groups.drop_content(), _owner(version))
-            await _put(session, version, keep=deriving.THEIRS)
+            await _put(session, version, keep=THEIRS[VERSIONS.name])
 
 
 def _owner(version: Version) -> dict[str, Any]:

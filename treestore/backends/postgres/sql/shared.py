@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqlalchemy import Integer, and_, delete, func, literal_column, null, select, update
+from sqlalchemy import Integer, and_, delete, exists, func, literal_column, null, select, update
 
 from treestore.backends.postgres.sql.statement import Statement, asked, of_version, text_
 from treestore.backends.postgres.sql.versions import FINGERPRINT, fingerprint
@@ -50,6 +50,14 @@ def take_ordinals() -> Statement:
     """Take the ordinals of a version's nodes from them: they are given out anew, and each is there once."""
     numbered = of_version(NODES), NODES.c.ordinal >= literal_column("0", Integer)
     return Statement(update(NODES).where(*numbered).values(ordinal=null()))
+
+
+@cache
+def clear_strays(name: str) -> Statement:
+    """Delete what one of our tables keeps of versions that others have deleted."""
+    table = METADATA.tables[name]
+    owner = VERSIONS.c.policy_id == table.c.policy_id, VERSIONS.c.version_id == table.c.version_id
+    return Statement(delete(table).where(~exists(select(VERSIONS.c.policy_id).where(*owner).correlate(table))))
 
 
 @cache

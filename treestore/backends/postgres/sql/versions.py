@@ -7,10 +7,12 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Integer,
     Select,
     case,
+    cast,
     collate,
     exists,
     func,
@@ -110,17 +112,18 @@ def chosen(meaning: How) -> Any:
     return fits.scalar_subquery()
 
 
-FINGERPRINT = (VERSIONS.c.fingerprint_count, VERSIONS.c.fingerprint_id, VERSIONS.c.fingerprint_updated_at)
+FINGERPRINT = (VERSIONS.c.fingerprint_count, VERSIONS.c.fingerprint_id, VERSIONS.c.fingerprint_updates)
 """What the nodes were when what is ours was derived of them."""
 
 
 def fingerprint(policy_id: Any = POLICY, version_id: Any = VERSION, of: Any = None) -> Select[Any]:
-    """What the nodes of a version are now: their number, greatest id, newest ``updated_at``. By the one index that has all.
-    The version is given by parameters, or by columns of ``of``."""
+    """What the nodes of a version are now: their number, greatest id, the sum of hashes of their ``updated_at``. By the one
+    index that has all. The version is given by parameters, or by columns of ``of``."""
     c = NODES.c
     its_nodes = select(c.id, c.updated_at).where(c.policy_id == policy_id, c.version_id == version_id).order_by(c.ordinal)
     node = its_nodes.offset(literal_column("0", Integer)).correlate(of).lateral("node")
-    columns: list[Any] = [func.count().label("number"), func.max(node.c.id), func.max(node.c.updated_at)]
+    updates = func.sum(cast(func.timestamp_hash(node.c.updated_at), BigInteger))
+    columns: list[Any] = [func.count().label("number"), func.max(node.c.id), cast(updates, BigInteger).label("updates")]
     return select(*columns).select_from(node)
 
 
