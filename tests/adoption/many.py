@@ -33,10 +33,10 @@ TOUCHED = """
     WHERE v.fingerprint_count IS NOT NULL AND v.policy_id <> 'beside' GROUP BY v.policy_id, v.version_id, v.xmin::text
 """
 LOCKS = """
-    SELECT coalesce(c.relname, l.locktype), l.mode, l.granted, a.pid FROM pg_locks l
-    JOIN pg_stat_activity a ON a.pid = l.pid LEFT JOIN pg_class c ON c.oid = l.relation
-    WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.application_name <> %s
-        AND (c.relname LIKE 'policy\\_%%' OR c.relname LIKE 'reasoning\\_%%')
+    SELECT c.relname, l.mode, l.granted, a.pid FROM pg_locks l
+    JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_class c ON c.oid = l.relation
+    WHERE l.locktype = 'relation' AND a.datname = current_database() AND a.application_name = 'treestore'
+        AND c.relname IN ('policy_versions', 'policy_nodes', 'reasoning_outputs', 'policy_validation_issues')
 """
 WAITING = """
     SELECT count(*) FROM pg_stat_activity
@@ -97,7 +97,7 @@ def _taken(call: Callable[[], Any]) -> float:
 
 
 class Locks:
-    """Locks on the service's tables that others than the service were seen to hold, each with the longest time that one
+    """Locks on the service's tables that treestore was seen to hold, each with the longest time that one
     connection was seen with it, in seconds; and how often the service was seen to wait for one."""
 
     def __init__(self, url: str) -> None:
@@ -111,7 +111,7 @@ class Locks:
             while not until.wait(0.003):
                 now = time.monotonic()
                 with suppress(psycopg.errors.UndefinedTable):
-                    seen = set(connection.execute(LOCKS, (APPLICATION_NAME,)).fetchall())
+                    seen = set(connection.execute(LOCKS).fetchall())
                     since = {lock: since.get(lock, now) for lock in seen}
                     for lock, first in since.items():
                         name, mode, granted, _ = lock
