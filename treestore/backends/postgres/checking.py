@@ -31,11 +31,12 @@ async def check_store(session: Session) -> CheckReport:
     counts = {"versions": 0, "nodes": 0, "pages": 0}
     for key in await session.rows(whole.version_keys(), {}):
         counts["versions"] += 1
-        if session.shared and not await _fits(session, (key["policy_id"], key["version_id"])):
-            counts["versions_underived"] = counts.get("versions_underived", 0) + 1
-            continue
         try:
-            problems += await _check_version(session, key["policy_id"], key["version_id"], counts)
+            version = await _version(session, (key["policy_id"], key["version_id"]))
+            if version is None:
+                counts["versions_underived"] = counts.get("versions_underived", 0) + 1
+            else:
+                problems += await _check_version(session, version, counts)
         except TreestoreError as error:
             problems.append(str(error))
     for row in [] if session.shared else await session.rows(whole.strays(), {}):
@@ -44,16 +45,16 @@ async def check_store(session: Session) -> CheckReport:
     return CheckReport(ok=not problems, problems=problems, counts=counts)
 
 
-async def _fits(session: Session, key: tuple[str, str]) -> bool:
-    """Whether what is ours of a version is that of its nodes; else it is derived whenever it is read, and can't be wrong."""
+async def _version(session: Session, key: tuple[str, str]) -> Version | None:
+    """A version; None if it is derived of its rows whenever it is read, and can't be wrong."""
+    if not session.shared:
+        return rows.record(await session.row(records.get(Version), {"key_0": key[0], "key_1": key[1]}), Version)
     found = await shared.find(session, key)
-    return found is None or found.fits
+    return found.version if found is not None and found.fits else None
 
 
-async def _check_version(session: Session, policy_id: str, version_id: str, counts: dict[str, int]) -> list[str]:
-    owner = {"policy_id": policy_id, "version_id": version_id}
-    row = await session.row(records.get(Version), {"key_0": policy_id, "key_1": version_id})
-    version = rows.record(row, Version)
+async def _check_version(session: Session, version: Version, counts: dict[str, int]) -> list[str]:
+    owner = {"policy_id": version.policy_id, "version_id": version.version_id}
     found = await session.rows(sql.with_relational(), owner)
     nodes = rows.nodes([tuple(row)[: len(Node.__struct_fields__)] for row in found], Node)
     of_pages = await session.rows(sql.page_texts(NAMED), {**owner, "first": 0, "last": MAX_INTEGER})

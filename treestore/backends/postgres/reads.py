@@ -309,7 +309,7 @@ async def _match_all(session: Session, ask: MatchAll) -> list[SearchHit]:
 
 
 async def _stats(session: Session, ask: Stats) -> StoreStats:
-    counts = await session.row(whole.counts(), {})
+    counts = await session.row(whole.counts(shared=session.shared), {})
     return StoreStats(
         documents=counts["documents"],
         versions=counts["versions"],

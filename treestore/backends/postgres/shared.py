@@ -18,10 +18,10 @@ from treestore.backends.postgres.derived import Derived, Given, derive_rows
 from treestore.backends.postgres.rows import Found
 from treestore.backends.postgres.search import Held, match
 from treestore.backends.postgres.session import Session
-from treestore.backends.postgres.sql import nodes, records, versions, whole
+from treestore.backends.postgres.sql import nodes, records, versions
 from treestore.errors import BrokenTree
-from treestore.operations import Get, GetVersion, ListDocuments, Match, MatchAll, Operation, Scan, Stats, VersionRef
-from treestore.records import DocumentSummary, PageText, SearchHit, StoreStats, Version
+from treestore.operations import Get, GetVersion, ListDocuments, Match, MatchAll, Operation, Scan, VersionRef
+from treestore.records import DocumentSummary, PageText, SearchHit, Version
 from treestore.search.query import check_searchable
 from treestore.trees import content, timeline
 from treestore.trees.derive import Steps
@@ -52,8 +52,6 @@ async def answer(session: Session, ask: Operation[R]) -> R:
         ]
     elif isinstance(ask, MatchAll):
         answered = await _match_all(session, ask)
-    elif isinstance(ask, Stats):
-        answered = await _stats(session, ask)
     else:
         answered = await reads.answer(session, ask)
     named: R = answered
@@ -180,8 +178,3 @@ async def in_turns(steps: Steps[R]) -> R:
     except StopIteration as end:
         result: R = end.value
         return result
-
-
-async def _stats(session: Session, ask: Stats) -> StoreStats:
-    counted = await reads.answer(session, ask)
-    return msgspec.structs.replace(counted, nodes=(await session.row(whole.nodes(), {}))[0])

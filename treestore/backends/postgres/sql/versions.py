@@ -60,17 +60,17 @@ def meant(ref: VersionRef) -> dict[str, Any]:
     return {"at": ref.at.replace(tzinfo=None)} if isinstance(ref, InEffect) else {}
 
 
-def _live(shared: bool) -> ColumnElement[bool]:
+def live(*, shared: bool) -> ColumnElement[bool]:
     """A version that is not deleted."""
-    live = VERSIONS.c.deleted_at.is_(None)
+    there = VERSIONS.c.deleted_at.is_(None)
     if not shared:
-        return live
+        return there
     its_nodes = NODES.c.policy_id == VERSIONS.c.policy_id, NODES.c.version_id == VERSIONS.c.version_id
-    return or_(live, exists(select(ONE).where(*its_nodes).correlate(VERSIONS)))
+    return or_(there, exists(select(ONE).where(*its_nodes).correlate(VERSIONS)))
 
 
 def _versions(*what: Any, of: Any = POLICY, shared: bool = False) -> Select[Any]:
-    return select(*what).where(VERSIONS.c.policy_id == of, _live(shared))
+    return select(*what).where(VERSIONS.c.policy_id == of, live(shared=shared))
 
 
 def first_of(chosen: Select[Any], meaning: How, newest: Any) -> Select[Any]:
@@ -165,7 +165,7 @@ def documents(*, after: bool, limited: bool, shared: bool = False) -> Statement:
         VERSIONS.c.policy_id,
         func.count().label("version_count"),
         func.max(VERSIONS.c.ingested_at).label("newest"),
-    ).where(_live(shared))
+    ).where(live(shared=shared))
     if after:
         counted = counted.where(policy_id > text_("after"))
     counted = counted.group_by(VERSIONS.c.policy_id).order_by(policy_id)

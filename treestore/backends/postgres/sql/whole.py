@@ -9,20 +9,22 @@ from functools import cache
 from sqlalchemy import Text, collate, distinct, func, literal_column, select, tuple_, union_all
 
 from treestore.backends.postgres.sql.statement import ONE, POLICY, Statement
-from treestore.backends.postgres.sql.versions import with_fingerprint
+from treestore.backends.postgres.sql.versions import live, with_fingerprint
 from treestore.backends.postgres.tables import ADOPTION, CONTENT, METADATA, NODES, VERSIONS
 
 
 @cache
-def counts() -> Statement:
-    """Policies, versions and nodes that are not deleted, and tombstones."""
-    live = VERSIONS.c.deleted_at.is_(None)
+def counts(*, shared: bool) -> Statement:
+    """Policies, versions and nodes that are not deleted, and tombstones. ``shared``: others write the tables too."""
+    there = live(shared=shared)
+    of_versions = func.coalesce(func.sum(VERSIONS.c.node_count).filter(there), literal_column("0"))
+    nodes = select(func.count()).select_from(NODES).scalar_subquery() if shared else of_versions
     return Statement(
         select(
-            func.count(distinct(VERSIONS.c.policy_id)).filter(live).label("documents"),
-            func.count().filter(live).label("versions"),
-            func.coalesce(func.sum(VERSIONS.c.node_count).filter(live), literal_column("0")).label("nodes"),
-            func.count().filter(VERSIONS.c.deleted_at.is_not(None)).label("tombstones"),
+            func.count(distinct(VERSIONS.c.policy_id)).filter(there).label("documents"),
+            func.count().filter(there).label("versions"),
+            nodes.label("nodes"),
+            func.count().filter(~there).label("tombstones"),
         )
     )
 
@@ -41,12 +43,6 @@ def survey(*, of_policy: bool) -> Statement:
     return Statement(
         with_fingerprint(found, lambda version: [collate(version.policy_id, "C"), collate(version.version_id, "C")])
     )
-
-
-@cache
-def nodes() -> Statement:
-    """All rows of nodes."""
-    return Statement(select(func.count()).select_from(NODES))
 
 
 @cache
