@@ -93,6 +93,10 @@ def adopt(url: str, asked: argparse.Namespace) -> list[str]:
             timed("upgrade", lambda: adopting.upgrade(url))
             print_latencies("during upgrade", beside)
             print_locks("during upgrade", locks)
+            with treestore.open_sync(url) as store:
+                timed("list_documents, underived", store.documents.list_documents)
+                timed("one node, underived", lambda: store.documents.get_node("policy 0", "0000"))
+                timed("another of it", lambda: store.documents.get_node("policy 0", "0001"))
             found = derive_with_a_kill(url, asked.versions * 3 // 10, "--load", str(asked.load))
             print(f"derive, killed and gone on with: {found.seconds:.2f} s")
             print(f"  {found.before} versions before the kill, {found.after} after it, {found.again} of the first again")
@@ -103,7 +107,8 @@ def adopt(url: str, asked: argparse.Namespace) -> list[str]:
         timed("repair of what the service has changed meanwhile", lambda: adopting.repair(url))
         with treestore.open_sync(url) as store:
             wrong += timed("check", lambda: store.check().problems)
-            timed("list_documents", store.documents.list_documents)
+            timed("list_documents, derived", store.documents.list_documents)
+            timed("one node, derived", lambda: store.documents.get_node("policy 0", "0000"))
     if adopting.deadlocks(url):
         wrong.append(f"{adopting.deadlocks(url)} deadlocks")
     return wrong

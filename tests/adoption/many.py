@@ -156,6 +156,7 @@ def derive_with_a_kill(url: str, least: int, *options: str) -> Derived:
             row = connection.execute(DERIVED).fetchone()
             if row is not None and row[0] >= least:
                 break
+            time.sleep(0.01)
         run.kill()
         run.wait()
     adopting.wait_for_others(url)

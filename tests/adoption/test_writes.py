@@ -38,7 +38,7 @@ from tests.stateful.test_machine import answered
 from tests.stores import KINDS, SyncStore
 from treestore import Conflict, NotFound, pageindex
 
-WRITES = int(os.environ.get("ADOPTION_WRITES", "100"))
+WRITES = int(os.environ.get("ADOPTION_WRITES", "40"))
 KEYS = [("q", "1"), ("q", "2"), ("r", "1")]
 
 
@@ -200,6 +200,18 @@ def test_a_tree_that_is_stored_meanwhile_comes_after_the_one_ingested(url: str, 
     assert_rows_of(service.nodes("p", "1"), 8)
     assert_same_for_both(service, store, ("p", "1"))
     assert_sound(url, store)
+
+
+def test_a_version_that_both_store_for_the_first_time(url: str, service: Service, store: SyncStore) -> None:
+    """Whoever comes second replaces what the first one has stored."""
+
+    def persist(before_commit: Callable[[], None]) -> None:
+        service.persist("p", "new", trees.generation(5), before_commit=before_commit)
+
+    stored = beside(url, persist, partial(store.documents.store_document, "p", "new", trees.given(trees.generation(8))))
+    assert stored.outcome == "replaced"
+    assert_rows_of(service.nodes("p", "new"), 8)
+    assert_same_for_both(service, store, ("p", "new"))
 
 
 def test_what_is_deleted_meanwhile_is_what_was_ingested(url: str, service: Service, store: SyncStore) -> None:

@@ -57,7 +57,15 @@ class Service:
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 
-    def persist(self, policy_id: str, version_id: str, tree: Tree, **columns: Any) -> datetime:
+    def persist(
+        self,
+        policy_id: str,
+        version_id: str,
+        tree: Tree,
+        *,
+        before_commit: Callable[[], None] = lambda: None,
+        **columns: Any,
+    ) -> datetime:
         """A new version with its tree; the moment of ingestion. Raises IntegrityError if it is there."""
         ingested_at = now()
         with self.sessions.begin() as session:
@@ -65,6 +73,7 @@ class Service:
             session.add(PolicyVersion(policy_id=policy_id, version_id=version_id, ingested_at=ingested_at, **given))
             session.flush()
             self._insert(session, policy_id, version_id, tree, ingested_at)
+            before_commit()
         return ingested_at
 
     def reingest(
