@@ -224,7 +224,7 @@ def test_tables_older_or_newer_than_the_code(postgres_server: Server, face: Face
 def test_tables_of_that_name_that_others_made(postgres_server: Server, face: Face) -> None:
     url = databases.new_url()
     execute(postgres_server, named(url), f"DROP TABLE {VERSION_TABLE}")
-    with fails(NotAStore, "a table policy_versions that treestore has not made", chained=False):
+    with fails(NotAStore, "there are tables of others, policy_versions and policy_nodes", chained=False):
         opened(url, face)
 
 

@@ -9,12 +9,15 @@ import asyncpg
 from treestore.backends.postgres.address import Address
 from treestore.backends.postgres.errors import check_encoding
 from treestore.backends.postgres.session import Session
-from treestore.backends.postgres.tables import REVISIONS, SHARED, VERSION_TABLE, VERSIONS
+from treestore.backends.postgres.tables import ADOPTION, REVISIONS, SHARED, VERSION_TABLE, VERSIONS
 from treestore.errors import MigrationError, NoStore, NotAStore
 
 _REVISION = f"SELECT version_num FROM {VERSION_TABLE}"
 _TABLES = f"SELECT concat_ws(' and ', {', '.join(f'to_regclass({table.name!r})::text' for table in SHARED)})"
-_BEGUN = f"SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('{VERSIONS.name}') AND attname = '{VERSIONS.c.broken.name}'"
+_BEGUN = (  # columns of ours, and no table
+    f"SELECT to_regclass('{ADOPTION.name}') IS NULL FROM pg_attribute"
+    f" WHERE attrelid = to_regclass('{VERSIONS.name}') AND attname = '{VERSIONS.c.broken.name}'"
+)
 
 
 async def prepare_schema(session: Session, address: Address, create: bool) -> None:
