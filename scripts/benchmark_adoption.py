@@ -73,7 +73,7 @@ def print_locks(when: str, locks: Locks) -> None:
     """Which were seen, and begin anew."""
     print(f"  locks seen {when} (in {locks.looks} looks; the service was seen waiting in {locks.waits} of them):")
     for (table, mode), seconds in sorted(locks.held.items()):
-        print(f"    {mode} on {table}, by one connection for up to {seconds * 1000:.0f} ms")
+        print(f"    {mode} on {table}, by one transaction for up to {seconds * 1000:.0f} ms")
     locks.held.clear()
     locks.waits = locks.looks = 0
 

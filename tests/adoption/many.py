@@ -33,7 +33,7 @@ TOUCHED = """
     WHERE v.fingerprint_count IS NOT NULL AND v.policy_id <> 'beside' GROUP BY v.policy_id, v.version_id, v.xmin::text
 """
 LOCKS = """
-    SELECT c.relname, l.mode, l.granted, a.pid FROM pg_locks l
+    SELECT c.relname, l.mode, l.granted, a.pid, a.xact_start FROM pg_locks l
     JOIN pg_stat_activity a ON a.pid = l.pid JOIN pg_class c ON c.oid = l.relation
     WHERE l.locktype = 'relation' AND a.datname = current_database() AND a.application_name = 'treestore'
         AND c.relname IN ('policy_versions', 'policy_nodes', 'reasoning_outputs', 'policy_validation_issues')
@@ -98,7 +98,7 @@ def _taken(call: Callable[[], Any]) -> float:
 
 class Locks:
     """Locks on the service's tables that treestore was seen to hold, each with the longest time that one
-    connection was seen with it, in seconds; and how often the service was seen to wait for one."""
+    transaction was seen with it, in seconds; and how often the service was seen to wait for one."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -114,7 +114,7 @@ class Locks:
                     seen = set(connection.execute(LOCKS).fetchall())
                     since = {lock: since.get(lock, now) for lock in seen}
                     for lock, first in since.items():
-                        name, mode, granted, _ = lock
+                        name, mode, granted, *_ = lock
                         if granted:
                             self.held[name, mode] = max(self.held.get((name, mode), 0.0), now - first)
                 row = connection.execute(WAITING, (APPLICATION_NAME,)).fetchone()

@@ -35,9 +35,12 @@ def generations(url: str) -> Iterator[Generations]:
     assert adopting.deadlocks(url) == 0
 
 
-@pytest.mark.parametrize("repairing", [False, True], ids=["underived", "repaired meanwhile"])
-def test_no_read_is_stale_and_none_is_mixed(url: str, generations: Generations, repairing: bool) -> None:
-    judge = read_beside(generations, url, READS, repairing=repairing)
+@pytest.mark.parametrize("kind", ["underived", "repaired meanwhile", "in turns with treestore"])
+def test_no_read_is_stale_and_none_is_mixed(url: str, generations: Generations, kind: str) -> None:
+    with treestore.open_sync(url) as generations.store:
+        if kind != "in turns with treestore":
+            generations.store = None
+        judge = read_beside(generations, url, READS, repairing=kind == "repaired meanwhile")
     assert judge.wrong == []
     assert judge.reads.total() == READS
     assert len(judge.reads) == len({question.verb for question in ASKED})

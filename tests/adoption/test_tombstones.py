@@ -85,11 +85,14 @@ def test_the_service_brings_it_back(url: str, service: Service, store: SyncStore
     assert store.check().problems == []
 
 
-def test_the_service_brings_back_an_empty_version(service: Service, store: SyncStore) -> None:
-    """It is ingested without nodes: that no node is there can't tell that it has come back, its row does."""
+def test_an_empty_ingestion_brings_nothing_back(service: Service, store: SyncStore) -> None:
+    """That nodes are there again is what tells; the next ingestion that has some does."""
     store.documents.delete_version("p", "1")
     service.reingest("p", "1", [])
-    assert store.documents.get_outline("p", version_id="1") == []
+    with pytest.raises(NotFound):
+        store.documents.get_outline("p", version_id="1")
+    service.reingest("p", "1", trees.policy())
+    assert_same_for_both(service, store, ("p", "1"))
 
 
 def test_a_tombstone_is_stored_again(url: str, service: Service, store: SyncStore) -> None:

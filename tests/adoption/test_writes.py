@@ -33,9 +33,9 @@ from tests.adoption.writers import (
     wait_until_busy,
 )
 from tests.clock import SetClock
-from tests.postgres.faults import FACES, Face
+from tests.postgres.faults import FACES, Face, opened
 from tests.stateful.test_machine import answered
-from tests.stores import KINDS, SyncStore
+from tests.stores import SyncStore
 from treestore import Conflict, NotFound, pageindex
 
 WRITES = int(os.environ.get("ADOPTION_WRITES", "40"))
@@ -61,8 +61,8 @@ def service(url: str) -> Iterator[Service]:
 @pytest.fixture(params=FACES)
 def store(request: pytest.FixtureRequest, url: str, service: Service) -> Iterator[SyncStore]:
     face: Face = request.param
-    with KINDS["memory" if face == "sync" else "memory-async"].open(url, SetClock(), None) as opened:
-        yield opened
+    with opened(url, face) as found:
+        yield found
 
 
 def assert_sound(url: str, store: Any) -> None:
@@ -79,7 +79,7 @@ def assert_sound(url: str, store: Any) -> None:
 def test_both_write_the_same_versions(url: str, service: Service) -> None:
     writers = Writers(service, KEYS)
     until = threading.Event()
-    with treestore.open_sync(url) as store, treestore.open_sync(url) as other:
+    with treestore.open_sync(url) as store, opened(url, "async") as other:
         together(
             *[partial(writers.work_as_old_code, seed, until) for seed in (1, 2)],
             *[partial(writers.work_through_treestore, each, seed, until) for seed, each in enumerate((store, store, other))],
