@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from treestore.cli.database import _address as database_address
-from treestore.cli.database import _need_packages as need_packages
 from treestore.cli.database import app as app
+from treestore.cli.database import database_address, need_packages
 from treestore.cli.options import Json, Store, refuse, store_url
 from treestore.cli.output import counted, printable, progress_bar, write, write_fields, write_json, write_table
 

@@ -41,13 +41,13 @@ def upgrade(
     is interrupted there is finished by doing it again. With --sql, FROM:TO as REVISION prints what leads from one revision to
     another.
     """
-    _need_packages()
+    need_packages()
     from treestore.backends.postgres import migrations
 
     if sql:
         write(migrations.sql(revision))
         return
-    address = _address(context, store)
+    address = database_address(context, store)
     if dry_run:
         write(migrations.dry_run(address, revision) or "-- nothing is to be done\n")
         return
@@ -72,10 +72,10 @@ def downgrade(
     What that deletes is said before. It is gone: make a copy (pg_dump) first. All in one transaction; tables that are shared
     with a reasoning-service stay, with its rows, and are taken leave of in short steps.
     """
-    _need_packages()
+    need_packages()
     from treestore.backends.postgres import migrations
 
-    address = _address(context, store)
+    address = database_address(context, store)
     before = migrations.current(address)
     taken_back = migrations.deletions(address, revision)
     if not taken_back:
@@ -109,11 +109,11 @@ def widen_ids(
 
     32 bits count to 2,147,483,647. The table is written anew: nobody reads or writes it meanwhile. All in one transaction.
     """
-    _need_packages()
+    need_packages()
     from treestore.backends.postgres import ids
     from treestore.backends.postgres.locks import lock_of
 
-    address = _address(context, store)
+    address = database_address(context, store)
     steps = ids.to_widen(address)
     if not steps:
         write("ids have 64 bits already\n")
@@ -129,11 +129,11 @@ def widen_ids(
 @app.command()
 def current(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
     """Show the revision that the database is at."""
-    _need_packages()
+    need_packages()
     from treestore.backends.postgres import migrations
     from treestore.backends.postgres.tables import REVISIONS
 
-    revision = migrations.current(_address(context, store))
+    revision = migrations.current(database_address(context, store))
     if as_json:
         write_json({"revision": revision, "head": REVISIONS[-1]})
     else:
@@ -143,7 +143,7 @@ def current(context: typer.Context, store: Store = None, as_json: Json = False) 
 @app.command()
 def history(as_json: Json = False) -> None:
     """List all revisions, the oldest first."""
-    _need_packages()
+    need_packages()
     from treestore.backends.postgres import migrations
 
     revisions = migrations.history()
@@ -159,10 +159,10 @@ def check(context: typer.Context, store: Store = None, as_json: Json = False) ->
 
     The status is 1 if they differ. What others have added is no difference.
     """
-    _need_packages()
+    need_packages()
     from treestore.backends.postgres import migrations
 
-    found = migrations.differences(_address(context, store))
+    found = migrations.differences(database_address(context, store))
     if as_json:
         write_json({"differences": found})
     else:
@@ -171,7 +171,8 @@ def check(context: typer.Context, store: Store = None, as_json: Json = False) ->
         refuse(f"the tables differ in {counted(len(found), 'places')}", status=1)
 
 
-def _need_packages() -> None:
+def need_packages() -> None:
+    """Raise InvalidInput, which says what to install, where PostgreSQL's packages are missing."""
     try:
         importlib.import_module("treestore.backends.postgres.migrations")
     except ImportError as error:
@@ -179,7 +180,7 @@ def _need_packages() -> None:
         raise InvalidInput(missing) from error
 
 
-def _address(context: typer.Context, store: str | None) -> Address:
+def database_address(context: typer.Context, store: str | None) -> Address:
     """The PostgreSQL database that the options or the environment name."""
     from treestore.backends.postgres.migrations import address_of
 
