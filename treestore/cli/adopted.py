@@ -32,9 +32,9 @@ def derive(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Fill treestore's columns of versions that have none.
+    """Derive versions that others have written.
 
-    Each version in a transaction of its own, so an interrupted run is gone on with by the next. Versions whose nodes form no
+    Fills treestore's columns of versions that have none. Each version in a transaction of its own, so an interrupted run is gone on with by the next. Versions whose nodes form no
     tree are named and left as they are.
     """
     _derive(context, store, policy, lambda version: version.state == "underived", batch, load, as_json=as_json)
@@ -50,9 +50,9 @@ def repair(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """As derive, also of versions that others have changed since.
+    """Derive those too that others have changed.
 
-    What treestore kept of versions that others have deleted goes.
+    As derive, also of versions that others have changed since. What treestore kept of versions that others have deleted goes.
     """
 
     def wanted(version: Surveyed) -> bool:
@@ -135,7 +135,7 @@ def _run(context: typer.Context, store: str | None, work: Callable[[PostgresBack
 
 @app.command()
 def status(context: typer.Context, store: Store = None, as_json: Json = False) -> None:
-    """Show how the versions stand that others write too.
+    """Show how the versions stand.
 
     Derived: what treestore keeps of a version is that of its nodes. Stale: others have changed it since. Underived: only
     others have written it. Broken: its nodes form no tree. All but the first are read by deriving them in memory.
