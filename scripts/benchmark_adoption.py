@@ -88,7 +88,7 @@ def adopt(url: str, asked: argparse.Namespace) -> list[str]:
             connection.execute("VACUUM ANALYZE")
         beside, locks = Beside(service, asked.versions), Locks(url)
         with meanwhile(beside, locks):
-            time.sleep(5)
+            time.sleep(min(5.0, asked.versions / 40))
             print_latencies("alone", beside)
             timed("upgrade", lambda: adopting.upgrade(url))
             print_latencies("during upgrade", beside)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,7 @@ from tests.adoption.many import Beside, Locks, derive_with_a_kill, fill, meanwhi
 from tests.adoption.old_service.service import Service
 from tests.adoption.writers import assert_same_for_both
 
+ROOT = Path(__file__).resolve().parents[2]
 VERSIONS, NODES = 40, 50
 
 
@@ -109,3 +112,11 @@ def test_what_the_service_ingests_while_it_is_derived_is_not_lost(url: str, serv
         adopting.repair(url)
         assert store.check().problems == []
     assert adopting.deadlocks(url) == 0
+
+
+def test_the_benchmark_in_short() -> None:
+    sizes = ["--versions", "20", "--nodes", "10", "--reads", "80"]
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark_adoption.py"), *sizes]
+    ran = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.endswith("all as it must be\n")
