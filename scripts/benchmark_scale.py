@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from treestore.bench.scale import picture, table
+    from treestore.bench.scale import picture
     from treestore.bench.scale.topics import TOPICS, Sizes, measured
-    from treestore.cli.benchmarks import Asked, Parser, run, say, write_outputs
-    from treestore.cli.output import write, write_styled, write_table
+    from treestore.bench.tables import as_data, markdown
+    from treestore.cli.benchmarks import Asked, Parser, run, say, show, write_outputs
 except ModuleNotFoundError:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from scripts.environment import go_on_inside
@@ -56,12 +56,8 @@ def main(given: Sequence[str]) -> None:
     asked = arguments(given)
     fields = {name: getattr(asked, name) for name in Sizes.__struct_fields__}
     found = measured(Sizes(**fields), asked.topics, asked.folder, say)
-    for one in found:
-        write_styled([[(one.title, "bold")]], hanging=0)
-        write_table(one.headings, table.texts(one))
-        write_styled([[(line, "")] for line in one.notes], hanging=0)
-        write("\n")
-    write_outputs(asked, table.as_data(found), table.markdown(found), lambda path: picture.draw(found, path))
+    show(found)
+    write_outputs(asked, as_data(found), markdown(found), lambda path: picture.draw(found, path))
 
 
 if __name__ == "__main__":

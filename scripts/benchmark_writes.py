@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 try:
+    from treestore.bench.tables import as_data, markdown
     from treestore.bench.writes import pictures
     from treestore.bench.writes.run import TOPICS, Sizes, run
-    from treestore.bench.writes.topics import as_data, markdown
     from treestore.cli import benchmarks
-    from treestore.cli.output import write, write_styled, write_table
 except ModuleNotFoundError:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from scripts.environment import go_on_inside
@@ -64,16 +63,8 @@ def main(given: Sequence[str]) -> None:
     asked = arguments(given)
     sizes = Sizes(asked.groups, asked.rounds, asked.callers, asked.nodes, asked.seconds, asked.writers, asked.syncs)
     found = run(sizes, asked.folder, asked.topics or TOPICS, benchmarks.say)
-    for topic in found:
-        for table in topic.tables:
-            write(f"{table.title}\n")
-            write_table([column.heading for column in table.columns], table.cells())
-            write("\n")
-        lines = [*topic.notes, *map(str, topic.aims), ""]
-        write_styled([[(line, "")] for line in lines], hanging=2)
-    benchmarks.write_outputs(
-        asked, [as_data(topic) for topic in found], markdown(found), lambda path: pictures.draw(found, path)
-    )
+    benchmarks.show(found)
+    benchmarks.write_outputs(asked, as_data(found), markdown(found), lambda path: pictures.draw(found, path))
 
 
 if __name__ == "__main__":

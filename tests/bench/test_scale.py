@@ -5,27 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-import json
-import subprocess
-import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import treestore
+from tests.bench.script import Outputs, run
 from treestore.bench.run import Mismatch
-from treestore.bench.scale import cold, growth, memory, pauses, table
+from treestore.bench.scale import cold, growth, memory, pauses
 from treestore.bench.scale.documents import Documents, store_one, verify
-from treestore.bench.scale.table import Number, Table
+from treestore.bench.tables import Table, Value
 
-SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "benchmark_scale.py"
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+SCRIPT = "benchmark_scale.py"
 
 
 def here(monkeypatch: pytest.MonkeyPatch, module: Any, *jobs: str) -> None:
@@ -34,32 +26,29 @@ def here(monkeypatch: pytest.MonkeyPatch, module: Any, *jobs: str) -> None:
         monkeypatch.setattr(module, job, inspect.unwrap(getattr(module, job)))
 
 
-def seconds_of(row: tuple[Any, ...]) -> list[float]:
-    return [cell.value for cell in row if isinstance(cell, Number) and cell.unit == "s"]
+def seconds_of(table: Table, row: tuple[Value, ...]) -> list[float]:
+    pairs = zip(table.columns, row, strict=True)
+    return [value for column, value in pairs if column.unit == "seconds" and isinstance(value, float)]
 
 
 def test_a_small_run_in_processes_of_its_own(tmp_path: Path) -> None:
-    outputs = {kind: tmp_path / f"found.{kind}" for kind in ("json", "markdown", "svg")}
-    folder = tmp_path / "stores"
+    outputs, folder = Outputs(tmp_path), tmp_path / "stores"
     folder.mkdir()
-    ran = run(
-        *("--topics", "growth", "recovery", "--nodes", 150, "--logs", 1, "--rounds", 1, "--folder", folder),
-        *("--json", outputs["json"], "--markdown", outputs["markdown"], "--plot", outputs["svg"]),
-    )
+    topics = ("--topics", "growth", "recovery", "--nodes", 150, "--logs", 1, "--rounds", 1, "--folder", folder)
+    ran = run(SCRIPT, *topics, *outputs.arguments)
     assert ran.returncode == 0, ran.stderr
     assert list(folder.iterdir()) == []
-    one, many, recovery = json.loads(outputs["json"].read_text())["tables"]
-    assert [entry["WHAT"] for entry in one["rows"][-2:]] == ["Open, after closing", "Open, after a kill"]
+    one, many, recovery = (table for topic in outputs.data["topics"] for table in topic["tables"])
+    assert [entry["what"] for entry in one["rows"][-2:]] == ["Open, after closing", "Open, after a kill"]
     for entry in [*one["rows"][1:], *many["rows"][1:]]:
         assert 0 < next(value for name, value in entry.items() if name in ("150", "100")) < 60
     [log] = recovery["rows"]
-    assert log["GROUPS"] >= 500
-    assert log["OPENING"] > log["LIMIT"] > 0
-    drawn = "".join(ElementTree.parse(outputs["svg"]).getroot().itertext())
+    assert log["groups"] >= 500
+    assert log["opening"] > log["limit"] > 0
     for found in (one, many, recovery):
         assert found["title"] in ran.stdout
-        assert found["title"] in drawn
-        assert f"### {found['title']}" in outputs["markdown"].read_text()
+        assert found["title"] in outputs.drawn
+        assert f"**{found['title']}**" in outputs.markdown
 
 
 def test_memory_of_a_small_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,11 +56,13 @@ def test_memory_of_a_small_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for many in (False, True):
         documents = Documents.of(300, many)
         inspect.unwrap(growth.fill)(str(growth.store_folder(tmp_path, 300, many)), documents.count, documents.size)
-    [found] = memory.measured([300], [1], 0.05, tmp_path, lambda _: None)
+    topic = memory.measured([300], [1], 0.05, tmp_path, lambda _: None)
+    assert topic is not None
+    [found] = topic.tables
     assert [row[0] for row in found.rows] == [
         f"{verb} {what}, cache 1 MB" for what in ("one document", "many documents") for verb in ("Read", "Store")
     ]
-    assert all(isinstance(row[-1], Number) and row[-1].value == 1 << 20 for row in found.rows)
+    assert all(row[-1] == 1 << 20 for row in found.rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["300-many", "300-one"]
 
 
@@ -79,21 +70,21 @@ def test_pauses_of_a_small_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     here(monkeypatch, pauses, "watch")
     monkeypatch.setattr(pauses, "ALONE_SECONDS", 0.05)
     monkeypatch.setattr(gc, "freeze", lambda: None)  # it is for the whole process
-    [found] = pauses.measured(60, 1, tmp_path, lambda _: None)
+    [found] = pauses.measured(60, 1, tmp_path, lambda _: None).tables
     done = [str(row[0]) for row in found.rows]
     assert done[:6:2] == ["Nothing else", "A checkpoint", "A bulk store"]
     assert done[6:] == ["The whole tree is read", "Compaction", "Check"]
     for row in found.rows:
-        half, most, longest, _ = seconds_of(row)
+        half, most, longest, _ = seconds_of(found, row)
         assert 0 < half <= most <= longest
 
 
 def test_cold_starts_of_a_small_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here(monkeypatch, cold, "fill", "ask")
-    [found] = cold.measured(60, 1, False, tmp_path, lambda _: None)
-    assert found.headings == ("WHAT", "TREESTORE", "SQLITE", "LMDB")
+    [found] = cold.measured(60, 1, False, tmp_path, lambda _: None).tables
+    assert [column.heading for column in found.columns] == ["WHAT", "TREESTORE", "SQLITE", "LMDB"]
     assert [row[0] for row in found.rows] == [f"{step}, {way}" for way in ("in memory", "dropped") for step in cold.STEPS]
-    assert [len(seconds_of(row)) for row in found.rows] == [3, 3, 3, 2] * 2
+    assert [len(seconds_of(found, row)) for row in found.rows] == [3, 3, 3, 2] * 2
 
 
 def test_a_reader_sees_who_kept_it_waiting() -> None:
@@ -137,18 +128,6 @@ def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
         growth.reopen(str(place), 6, 0)
 
 
-def test_tables_show_units() -> None:
-    cells = ("what", Number(1.5e-3), Number(3 << 20, "B"), Number(200 << 20, "B"), Number(2.0, "x"), Number(12345, ""), None)
-    made = Table("Title", tuple("ABCDEFG"), (cells,), ("a note",))
-    assert table.texts(made) == [["what", "1.50 ms", "3.0 MB", "200 MB", "2.00x", "12,345", "-"]]
-    assert table.markdown([made]).splitlines()[4:] == [
-        "| what | 1.50 ms | 3.0 MB | 200 MB | 2.00x | 12,345 | - |",
-        "",
-        "- a note",
-    ]
-    assert table.as_data([made])["tables"][0]["rows"][0]["C"] == 3 << 20
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -161,6 +140,6 @@ def test_tables_show_units() -> None:
     ],
 )
 def test_arguments_that_are_refused(arguments: list[str], said: str) -> None:
-    ran = run(*arguments)
+    ran = run(SCRIPT, *arguments)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith(f"benchmark_scale: {said}")

@@ -2,65 +2,50 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
+from tests.bench.script import SCRIPTS, Outputs, run
 from treestore.bench import contenders
 from treestore.bench.cases import CASES
 
-SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "benchmark_backends.py"
-
-
-def run(
-    *arguments: object, temporary: Path | None = None, path: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    given = {"TMPDIR": temporary, "PYTHONPATH": path}
-    environ = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+SCRIPT = "benchmark_backends.py"
 
 
 def test_a_small_run(tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    outputs = {kind: tmp_path / f"found.{kind}" for kind in ("json", "markdown", "svg")}
-    ran = run(
-        *("--nodes", 60, "--rounds", 1, "--json", outputs["json"]),
-        *("--markdown", outputs["markdown"], "--plot", outputs["svg"]),
-        temporary=temporary,
-    )
+    outputs = Outputs(tmp_path)
+    ran = run(SCRIPT, *("--nodes", 60, "--rounds", 1), *outputs.arguments, temporary=temporary)
     assert ran.returncode == 0, ran.stderr
     assert list(temporary.iterdir()) == []
-    found = json.loads(outputs["json"].read_text())
+    found = outputs.data
     assert (found["nodes"], found["rounds"]) == (60, 1)
     assert [case["name"] for case in found["cases"]] == [case.name for case in CASES]
     assert found["versions"]["PostgreSQL"]
     names = [kind.name for kind in contenders.available(server=True)]
-    printed, marked = ran.stdout.splitlines()[1:], outputs["markdown"].read_text().splitlines()[2:]
+    printed, marked = ran.stdout.splitlines()[1:], outputs.markdown.splitlines()[2:]
     for number, case in enumerate(found["cases"]):
         assert {"treestore", "treestore async", "treestore on PostgreSQL"} <= case["seconds"].keys() <= set(names)
         assert all(0 < times["median"] < 10 for times in case["seconds"].values())
         assert printed[number].startswith(case["what"])
         assert marked[number].startswith(f"| {case['what']} | ")
-    drawn = "".join(ElementTree.parse(outputs["svg"]).getroot().itertext())
     for shown in [*names, *(case.what for case in CASES), "60 nodes"]:
-        assert shown in drawn
+        assert shown in outputs.drawn
 
 
 @pytest.mark.parametrize("missing", ["matplotlib", "lmdb"])
 def test_what_is_not_installed(missing: str, tmp_path: Path) -> None:
     (tmp_path / f"{missing}.py").write_text(f'raise ModuleNotFoundError("No module named {missing!r}")\n')
     plotted = tmp_path / "found.svg"
-    ran = run("--nodes", 2, "--rounds", 1, "--postgres", "none", "--plot", plotted, path=tmp_path)
+    ran = run(SCRIPT, "--nodes", 2, "--rounds", 1, "--postgres", "none", "--plot", plotted, path=tmp_path)
     if missing == "lmdb":
         assert ran.returncode == 0, ran.stderr
         said = "LMDB is left out: Python's lmdb is not installed (pip install lmdb)\nmaking the document\n"
@@ -92,14 +77,14 @@ def test_what_is_not_installed(missing: str, tmp_path: Path) -> None:
     ],
 )
 def test_arguments_that_are_refused(arguments: list[str], said: str) -> None:
-    ran = run("--postgres", "none", *arguments)
+    ran = run(SCRIPT, "--postgres", "none", *arguments)
     assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", f"benchmark_backends: {said}\n")
 
 
 @pytest.mark.parametrize(("number", "postgres"), [(signal.SIGTERM, []), (signal.SIGINT, ["--postgres", "none"])])
 def test_a_run_that_is_ended_leaves_nothing(number: signal.Signals, postgres: list[str], tmp_path: Path) -> None:
     status = 128 + number
-    command = [sys.executable, str(SCRIPT), "--nodes", "300", "--folder", str(tmp_path), *postgres]
+    command = [sys.executable, str(SCRIPTS / SCRIPT), "--nodes", "300", "--folder", str(tmp_path), *postgres]
     environ = {**os.environ, "TMPDIR": str(tmp_path)}  # the server lies there, if its path is short enough
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, env=environ
@@ -119,8 +104,8 @@ def test_a_run_that_is_ended_leaves_nothing(number: signal.Signals, postgres: li
 def test_a_python_without_treestore_goes_on_in_the_environment_of_the_scripts(name: str, tmp_path: Path) -> None:
     script = tmp_path / "scripts" / f"{name}.py"
     script.parent.mkdir()
-    shutil.copy(SCRIPT.with_name(script.name), script)
-    text = SCRIPT.with_name("environment.py").read_text(encoding="utf-8")
+    shutil.copy(SCRIPTS / script.name, script)
+    text = (SCRIPTS / "environment.py").read_text(encoding="utf-8")
     for made, given in (("make(folder, extra)", "assert extra == 'dev'"), ("    print(folder)", f"    print({sys.prefix!r})")):
         assert text.count(made) == 1
         text = text.replace(made, given)

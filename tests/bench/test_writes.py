@@ -3,51 +3,43 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
-import subprocess
-import sys
 import time
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from types import FunctionType
 
 import pytest
 
 import treestore
+from tests.bench import script
+from tests.bench.script import Outputs
 from treestore.bench.run import Mismatch
+from treestore.bench.tables import Aim, Column, Table, Topic, as_data, markdown, value_text
 from treestore.bench.writes import amounts, held, stages
 from treestore.bench.writes.disks import WatchedDisk
 from treestore.bench.writes.given import Amend, Author, Delete, Store, Write, held_after, shared_out
 from treestore.bench.writes.run import TOPICS, Sizes, run
-from treestore.bench.writes.topics import Column, Table, value_text
 from treestore.bench.writes.writers import DiskAlone, EachAlone, Gathered, Ran, Tasks, Threads, Writer
 from treestore.errors import InvalidInput
 
-SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "benchmark_writes.py"
-
-
-def script(*arguments: object, temporary: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    environ = {**os.environ, "TMPDIR": str(temporary)}
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+SCRIPT = "benchmark_writes.py"
 
 
 def test_a_small_run(tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    outputs = {kind: tmp_path / f"found.{kind}" for kind in ("json", "markdown", "svg")}
-    ran = script(
+    outputs = Outputs(tmp_path)
+    ran = script.run(
+        SCRIPT,
         *("--groups", 4, "--rounds", 1, "--nodes", 60, "--seconds", 0.01, "--callers", 2, "--writers", 1, "--syncs", 0),
-        *("--json", outputs["json"], "--markdown", outputs["markdown"], "--plot", outputs["svg"]),
+        *outputs.arguments,
         temporary=temporary,
     )
     assert ran.returncode == 0, ran.stderr
     assert list(temporary.iterdir()) == []
-    topics = json.loads(outputs["json"].read_text())
+    topics = outputs.data["topics"]
     tables = [table for topic in topics for table in topic["tables"]]
-    printed, marked = ran.stdout, outputs["markdown"].read_text()
-    drawn = "".join(ElementTree.parse(outputs["svg"]).getroot().itertext())
+    printed, marked, drawn = ran.stdout, outputs.markdown, outputs.drawn
     assert (len(topics), len(tables)) == (len(TOPICS), 13)
     for table in tables:
         assert f"{table['title']}\n" in printed
@@ -65,7 +57,7 @@ def test_a_small_run(tmp_path: Path) -> None:
 
 
 def test_arguments_that_are_refused(tmp_path: Path) -> None:
-    ran = script("writing", temporary=tmp_path)
+    ran = script.run(SCRIPT, "writing", temporary=tmp_path)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == "benchmark_writes: no topic 'writing'; there are groups, stages, amounts, beside\n"
     for wrong, said in (
@@ -242,8 +234,17 @@ def test_values_as_text() -> None:
     assert [value_text(share, "share") for share in (0.0042, 0.15, 1.0)] == ["0.4 %", "15 %", "100 %"]
     assert [value_text(size, "bytes") for size in (7, 85_700, 6.41e6, 2e9)] == ["7 B", "85.7 kB", "6.41 MB", "2 GB"]
     assert [value_text(times, "times") for times in (0.016, 0.45, 12.5)] == ["0.016x", "0.45x", "12.5x"]
-    assert value_text(None, "rate") == "-"
+    assert [value_text(size, "memory") for size in (3 << 20, 200 << 20)] == ["3.0 MB", "200 MB"]
+    assert [value_text(12_345, "count"), value_text(1.5e-3, "seconds"), value_text(None, "rate")] == ["12,345", "1.50 ms", "-"]
     columns = (Column("WHO"), Column("WHAT"), Column("RATE", "rate"))
     table = Table("", columns, (("a", "b", 1.0), ("a", "b", 2000.0), ("a", "c", 3.0)))
     assert table.cells() == [["a", "b", "1.0"], ["", "", "2,000"], ["", "c", "3.0"]]
+    topic = Topic("Topic", (table,), ("a note",), (Aim("enough", "2,000", met=True),))
+    assert markdown([topic]).splitlines() == [
+        *("### Topic", "", "****", ""),
+        *("| who | what | rate |", "| --- | --- | ---: |", "| a | b | 1.0 |", "|  |  | 2,000 |", "|  | c | 3.0 |", ""),
+        *("- a note", "- enough: met (2,000)"),
+    ]
+    [found] = as_data([topic])["topics"]
+    assert found["tables"][0]["rows"][1] == {"who": "a", "what": "b", "rate": 2000.0}
 

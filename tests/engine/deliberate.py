@@ -136,6 +136,14 @@ DELIBERATE = [
         seeds=40,
     ),
     Deliberate(
+        "a checkpoint says that the log ended where it ends when it is durable",
+        "engine.py",
+        "            yield from checkpoint.write(PageWriter(file))\n",
+        "            yield from checkpoint.write(PageWriter(file))\n"
+        "            checkpoint._log_end = self._log.end(self.state.lsn)\n",
+        "checkpoints",
+    ),
+    Deliberate(
         "the folder is not synced after a log file was made",
         "wal.py",
         "            file.sync()\n            self._fs.sync_folder(self._folder)\n        except",
@@ -209,9 +217,9 @@ DELIBERATE = [
     Deliberate(
         "a group is replayed although the checkpoint holds it",
         "wal.py",
-        "            if lsn > after:\n",
-        "            if lsn >= after:\n",
-        "groups",
+        "            if record.lsn > after:\n",
+        "            if record.lsn >= after:\n",
+        "tests/engine/test_opening.py::test_a_store_that_does_not_say_where_its_records_end_is_read_whole",
     ),
     Deliberate(
         "a record's checksum is not looked at",

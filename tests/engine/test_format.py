@@ -63,7 +63,7 @@ def test_leaves_come_back(keys: list[bytes], data: st.DataObject) -> None:
     assert reference >> 32 == 2**32 - 1
     assert len(raw) == fmt.PAGE_SIZE
     found_keys, found = fmt.decode_leaf(2**32 - 1, raw, *fmt.verify(reference, raw)[2:])
-    assert found_keys == keys
+    assert [*found_keys] == keys
     for one, two in zip(values, found, strict=True):
         if isinstance(one, Overflow):
             assert isinstance(two, Overflow)
@@ -72,13 +72,23 @@ def test_leaves_come_back(keys: list[bytes], data: st.DataObject) -> None:
             assert one == two
 
 
+@given(KEYS, st.lists(st.binary(max_size=40), max_size=20), st.data())
+def test_a_key_is_found_on_a_page_as_among_the_entries(keys: list[bytes], others: list[bytes], data: st.DataObject) -> None:
+    values: list[Value] = [data.draw(st.binary(max_size=9)) for _ in keys]
+    reference, raw = fmt.encode_leaf(7, keys, values)
+    used = fmt.verify(reference, raw)[3]
+    entries = dict(zip(keys, values, strict=True))
+    for key in {*keys, *others}:
+        assert fmt.find_in_leaf(7, raw, len(keys), used, key) == entries.get(key)
+
+
 @given(KEYS)
 def test_branches_come_back(keys: list[bytes]) -> None:
     references = [n << 32 | 2**32 - 1 - n for n in range(1, len(keys) + 2)]
     reference, raw = fmt.encode_branch(9, 3, keys, references)
     kind, level, *rest = fmt.verify(reference, raw)
     assert (kind, level) == (fmt.BRANCH, 3)
-    assert fmt.decode_branch(9, raw, *rest) == (keys, references)
+    assert fmt.decode_branch(9, raw, *rest) == (tuple(keys), tuple(references))
 
 
 def test_damage_of_a_leaf_is_noticed() -> None:
@@ -131,6 +141,14 @@ def test_a_page_in_anothers_place_or_of_another_time_is_noticed() -> None:
         decode(reference, raw, 1)
 
 
+def _refused(read: Callable[[bytes], object], raw: bytes) -> bool:
+    try:
+        read(raw)
+    except Corrupted:
+        return True
+    return False
+
+
 def test_pages_with_a_fitting_checksum_and_senseless_content_are_damage() -> None:
     """What a hostile file would hold: counts, lengths and sizes that lie outside the page."""
     choose = random.Random(2)
@@ -142,11 +160,19 @@ def test_pages_with_a_fitting_checksum_and_senseless_content_are_damage() -> Non
         checksum = crc32(body, crc32(header[4:], 5))
         raw = (checksum.to_bytes(4, "little") + header[4:] + body).ljust(fmt.PAGE_SIZE, b"\0")
         reference = 5 << 32 | checksum
-        for read in (lambda r: decode(reference, r, level), lambda r: fmt.decode_freelist(reference, r)):  # noqa: B023
+        reads: list[Callable[[bytes], object]] = [
+            lambda r: decode(reference, r, level),  # noqa: B023
+            lambda r: fmt.decode_freelist(reference, r),  # noqa: B023
+            lambda r: fmt.find_in_leaf(5, r, *fmt.verify(reference, r)[2:], b"key"),  # noqa: B023
+        ]
+        for read in reads:
             try:
                 read(raw)
             except Corrupted as error:
                 assert "page 5" in str(error)
+        if kind == fmt.LEAF and level == 0:  # what is refused when all is decoded is not searched either
+            found = [_refused(read, raw) for read in (reads[0], reads[2])]
+            assert found[0] == found[1]
     huge = fmt._PAGE.pack(0, fmt.LEAF, 0, 1, 2**32 - 1)
     with pytest.raises(Corrupted, match="its length makes no sense"):
         fmt.verify(5 << 32, huge.ljust(fmt.PAGE_SIZE, b"\0"))

@@ -107,7 +107,12 @@ def unpacked(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("only", ["all", "data", "log"])
 @pytest.mark.parametrize(
     ("version", "way"),
-    [(0, "treestore export"), (FORMAT_VERSION + 1, "that wrote it, or a newer one"), (2**32 - 1, "or a newer one")],
+    [
+        (0, "treestore export"),
+        (FORMAT_VERSION - 1, "treestore export"),
+        (FORMAT_VERSION + 1, "that wrote it, or a newer one"),
+        (2**32 - 1, "or a newer one"),
+    ],
 )
 def test_a_store_of_another_format_is_refused_unmodified_and_the_way_on_is_said(
     tmp_path: Path, version: int, way: str, only: str

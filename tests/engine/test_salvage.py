@@ -70,9 +70,10 @@ from treestore.backends.btree.keyspace import (
     VERSIONS,
     Head,
     Layout,
-    TextRun,
+    Parts,
     encode,
 )
+from treestore.backends.btree.runs import Run
 from treestore.backends.btree.salvage import Salvage
 from treestore.search import analyzer
 
@@ -454,10 +455,10 @@ def test_what_can_not_be_salvaged_is_refused_and_nothing_is_made(kept: Sample, t
 def test_a_store_of_another_format_is_not_salvaged(kept: Sample, tmp_path: Path) -> None:
     raw = bytearray(kept.files["data"])
     for slot in (0, META_SIZE):
-        raw[slot + 16] = 2
+        raw[slot + 16] = 3
         raw[slot + META_SIZE - 4 : slot + META_SIZE] = damage.checksum(raw[slot : slot + META_SIZE - 4])
     source = on_disk(kept._replace(files={**kept.files, "data": bytes(raw)}), tmp_path / "damaged")
-    with pytest.raises(MigrationError, match="format 2"):
+    with pytest.raises(MigrationError, match="format 3"):
         treestore.salvage(source, tmp_path / "saved")
 
 
@@ -551,7 +552,7 @@ def test_what_is_of_another_policy_is_never_taken_for_a_part(kept: Sample) -> No
     strays = find_remains(damage.disk_of(damaged.files), STORE, 1 << 20)
     raw = bytearray(damaged.files["data"])
     for leaf in strays.leaves():
-        if leaf.keys[0] in (b"bulk", b"deleted"):  # older copies of the heads
+        if leaf.keys[0] in (b"bulk", b"deleted", keycode.encode(("deleted", "1"))):  # older copies of the heads and the facts
             raw[leaf.page * PAGE_SIZE + 13] ^= 1
     found = Found(damage.disk_of({**damaged.files, "data": bytes(raw)}))
     assert ("deleted", "1") in found.parts, "it is known by the index of ingestions alone"
@@ -589,10 +590,11 @@ def test_a_hostile_file_takes_bounded_time_and_memory(tmp_path: Path) -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     facts = Version(policy_id="p", version_id="1", ingested_at=moment, created_at=moment, updated_at=moment)
     facts = msgspec.structs.replace(facts, node_count=2**50, page_count=2**50)
+    huge = Layout(1, 2**50, 2**50, (Run(0, 0, 2**51),), (Run(0, 0, 2**50),), Parts(1, 1, 1), (1,))
     trees = {
         VERSIONS: (keycode.encode(("p", "1")), encode(facts)),
-        HEADS: (b"p", encode(Head(1, 1, 1))),
-        LAYOUTS: (b"\0\0\0\x011", encode(Layout(1, 2**50, 2**50, (TextRun(0, 0, 2**51),)))),
+        HEADS: (b"p", encode(Head(1, 1, 1, 1))),
+        LAYOUTS: (b"\0\0\0\x011", encode(huge)),
     }
     engine = Engine.open(str(tmp_path / "huge"))
     engine.commit([job := Job(lambda _: [TreeChange(tree, [key], [raw]) for tree, (key, raw) in sorted(trees.items())])])

@@ -93,7 +93,7 @@ class Tree:
         self.publish()
         self.published = []  # their pages may be written over
         state = State(self.epoch, self.epoch, {} if self.root is None else {1: self.root}, self.pager)
-        written = Checkpoint(state, self.freelist, self.chain, 0)
+        written = Checkpoint(state, self.freelist, self.chain, 0, 0)
         for _ in written.write(PageWriter(self.pager.file)):
             pass
         meta = written.meta(b"s" * 16, 1, 0)
@@ -124,7 +124,7 @@ class Tree:
         node = self.pager.node(child, level)
         assert node.level == level
         assert node.size <= PAGE_SIZE
-        assert node.keys == sorted(set(node.keys))
+        assert [*node.keys] == sorted(set(node.keys))
         assert all(low <= key and (high is None or key < high) for key in node.keys)
         if isinstance(node, Leaf):
             assert node.keys

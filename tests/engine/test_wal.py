@@ -36,8 +36,8 @@ def append(log: Log, *batches: list[bytes]) -> None:
         log.sync()
 
 
-def read(disk: SimulatedDisk, after: int = 0, newest: int = 0, store_id: bytes = STORE_ID) -> Records:
-    return list(read_log(disk, FOLDER, store_id, after, newest))
+def read(disk: SimulatedDisk, after: int = 0, newest: int = 0, store_id: bytes = STORE_ID, end: int = 0) -> Records:
+    return [record[:2] for record in read_log(disk, FOLDER, store_id, after, newest, end)]
 
 
 def numbered(payloads: list[bytes], first: int = 1) -> Records:
@@ -141,7 +141,7 @@ def test_nothing_is_read_past_a_bad_record() -> None:
     file_of(disk, 1)[offsets([b"a"])[1] + RECORD_HEADER] ^= 1
     found: Records = []
     with pytest.raises(Corrupted):
-        found.extend(read_log(disk, FOLDER, STORE_ID, 0, 0))
+        found.extend(record[:2] for record in read_log(disk, FOLDER, STORE_ID, 0, 0))
     assert found == [(1, b"a")]
 
 
@@ -159,6 +159,46 @@ def test_the_log_goes_on_in_the_next_file() -> None:
     payloads = rotated(disk)
     for after in range(len(payloads) + 1):
         assert read(disk, after=after) == numbered(payloads)[after:]
+
+
+def test_reading_begins_where_the_record_before_ends() -> None:
+    disk = disk_with_folder()
+    append(log_of(disk), PAYLOADS[:2], PAYLOADS[2:4], PAYLOADS[4:])
+    ends = offsets(PAYLOADS)
+    assert [record.end for record in read_log(disk, FOLDER, STORE_ID, 0, 0)] == ends[1:]
+    for after in (2, 4, 5):
+        file_of(disk, 1)[LOG_START : ends[after]] = bytes(ends[after] - LOG_START)
+        assert read(disk, after=after, end=ends[after]) == numbered(PAYLOADS)[after:]
+    file_of(disk, 1)[ends[2] :] = b""
+    assert read(disk, after=4, end=ends[4]) == [], "the file ends before: as after a torn end"
+
+
+def test_reading_begins_at_the_first_record_of_a_file_that_follows() -> None:
+    """The end of the record before is a place in another file."""
+    disk = disk_with_folder()
+    payloads = rotated(disk)
+    known = [(record.lsn, record.end) for record in read_log(disk, FOLDER, STORE_ID, 0, 0)]
+    assert len({end for _, end in known}) < len(known)
+    for after, end in known:
+        assert read(disk, after=after, end=end) == numbered(payloads)[after:]
+
+
+def test_a_finished_log_goes_on_in_a_small_file_that_no_cut_makes_more_than_a_name() -> None:
+    disk = disk_with_folder()
+    log = log_of(disk, file_size=LOG_START + 2000)
+    append(log, *([b"old %03d " % lsn * 60] for lsn in range(1, 31)))
+    log.trim(30)
+    append(log, [b"last"])
+    before, found = log.number, []
+    disk.hook = lambda kind, path: found.append(disk.after_cut(len(found)))
+    log.finish()
+    disk.hook = None
+    assert (log.number, len(file_of(disk, log.number))) == (before + 1, LOG_START)
+    for cut in [*found, disk]:
+        assert read(cut, after=30, newest=before) == [(31, b"last")]
+        begun = begun_files(cut, FOLDER, STORE_ID, before)[-1].number
+        append(log_of(cut, after=31, number=begun), [b"again"])
+        assert read(cut, after=30, newest=before) == [(31, b"last"), (32, b"again")]
 
 
 def test_damage_in_a_file_that_another_follows_is_refused() -> None:

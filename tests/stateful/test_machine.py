@@ -26,7 +26,7 @@ from tests.stores import SyncStore
 from treestore import Conflict, InvalidInput, NotFound, NotSearchable, Settings, Snapshot, SyncDriver
 
 POLICIES = st.sampled_from(["p", "p", "p", "p2", "é"])
-VERSIONS = st.sampled_from(["1", "1", "2", "10"])
+VERSIONS = st.sampled_from(["1", "1", "2", "3", "10"])
 NODES = st.sampled_from([f"n{at}" for at in range(6)])
 TEXTS = st.sampled_from([None, "", "short", ALL_PLANES, "long " * 400, "longer " * 3000]) | st.lists(
     st.sampled_from(["care", "cares", "home", "M54.5", "72148", "税収", "of"]), max_size=9
@@ -136,17 +136,26 @@ class StoreMachine(RuleBasedStateMachine):
     def begin_with_a_document(self, nodes: Any, pages: Any) -> None:
         self.both(lambda store: store.documents.store_document("p", "1", nodes, pages=pages))
 
-    @rule(policy_id=POLICIES, version_id=VERSIONS, source=VERSIONS, cut=st.integers(0, 12), text=TEXTS)
-    def store_what_another_version_holds_with_one_text_changed(
-        self, policy_id: str, version_id: str, source: str, cut: int, text: str | None
+    @rule(
+        policy_id=POLICIES,
+        version_id=VERSIONS,
+        source=VERSIONS,
+        at=st.integers(0, 12),
+        kind=st.sampled_from(["text", "text", "title", "metadata", "insert", "delete", "move", "nothing"]),
+        text=TEXTS,
+        turned=st.booleans(),
+    )
+    def store_what_another_version_holds_with_one_change(
+        self, policy_id: str, version_id: str, source: str, at: int, kind: str, text: str | None, turned: bool
     ) -> None:
         """What one revision shares with the next is kept once by some stores."""
         try:
             held = self.model.documents.get_document(policy_id, version_id=source)
         except NotFound:
             return
-        nodes = [msgspec.structs.replace(node, text=text) if node.ordinal == cut else node for node in held.nodes]
-        self.both(lambda store: store.documents.store_document(policy_id, version_id, nodes, pages=held.pages[::-1]))
+        nodes = _with_one_change(held.nodes, at, kind, text)
+        pages = held.pages[::-1] if turned else held.pages
+        self.both(lambda store: store.documents.store_document(policy_id, version_id, nodes, pages=pages))
 
     @rule(
         policy_id=POLICIES,
@@ -270,6 +279,26 @@ class StoreMachine(RuleBasedStateMachine):
     def documents_are_equal(self) -> None:
         for policy_id in ("p", "p2", "é"):
             self.both(partial(_document, policy_id))
+
+
+def _with_one_change(nodes: Sequence[treestore.Node], at: int, kind: str, text: str | None) -> list[dict[str, Any]]:
+    """The nodes as they are given, and one of them changed, if there is one at the ordinal."""
+    names = ("node_id", "parent_id", "title", "text", "summary", "metadata", "page_start", "page_end")
+    given = [{name: getattr(node, name) for name in names} for node in nodes]
+    if at >= len(given) or kind == "nothing":
+        return given
+    one = given[at]
+    if kind in ("text", "title", "metadata"):
+        one[kind] = {"text": text, "title": text or "", "metadata": {"b": at}}[kind]
+    elif kind == "insert":
+        given.insert(at, {"node_id": "new", "parent_id": one["parent_id"], "title": "title", "text": text})
+    elif kind == "move":
+        one["parent_id"] = None
+    elif kind == "delete":
+        given.remove(one)
+        for other in given:
+            other["parent_id"] = one["parent_id"] if other["parent_id"] == one["node_id"] else other["parent_id"]
+    return given
 
 
 def _document(policy_id: str, store: SyncStore) -> Any:

@@ -34,8 +34,8 @@ def derive(
 ) -> None:
     """Derive versions that others have written.
 
-    Fills treestore's columns of versions that have none. Each version in a transaction of its own, so an interrupted run is gone on with by the next. Versions whose nodes form no
-    tree are named and left as they are.
+    Fills treestore's columns of versions that have none. Each version is a transaction of its own, so an interrupted run is
+    gone on with by the next. Versions whose nodes form no tree are named and left as they are.
     """
     _derive(context, store, policy, lambda version: version.state == "underived", batch, load, as_json=as_json)
 

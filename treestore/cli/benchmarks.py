@@ -20,7 +20,8 @@ import typer
 from treestore.bench import plot
 from treestore.bench.run import Mismatch
 from treestore.bench.session import check_output
-from treestore.cli.output import OutputFailed, write_file
+from treestore.bench.tables import Topic
+from treestore.cli.output import OutputFailed, write, write_file, write_styled, write_table
 from treestore.errors import InvalidInput, TreestoreError
 
 Asked = argparse.Namespace
@@ -50,6 +51,16 @@ class Parser(argparse.ArgumentParser):
         if asked.plot is not None:
             plot.check()
         return asked
+
+
+def show(topics: Sequence[Topic]) -> None:
+    """Print the tables of some topics, with what is to be said of them. Raises OutputFailed."""
+    for topic in topics:
+        for table in topic.tables:
+            write(f"{table.title}\n")
+            write_table([column.heading for column in table.columns], table.cells())
+            write("\n")
+        write_styled([[(line, "")] for line in [*topic.notes, *map(str, topic.aims), ""]], hanging=2)
 
 
 def write_outputs(asked: Asked, data: Any, markdown: str, draw: Callable[[Path], object]) -> None:

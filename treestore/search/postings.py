@@ -178,6 +178,32 @@ def _rows(blocks: Iterable[tuple[str, Block | msgspec.Raw]]) -> Iterator[tuple[s
     yield name, _encode((terms, packed))
 
 
+def recut(rows: Iterable[tuple[str, bytes]], names: Sequence[str]) -> Generator[None, None, dict[str, bytes]]:
+    """The rows of a segment cut anew, by name: under these names, the first of which is the empty string, and others where a
+    row is too long. One that gets no term is empty. Pauses after each row. Raises Corrupted."""
+    cut: list[tuple[list[str], list[msgspec.Raw]]] = [([], []) for _ in names]
+    at = 0
+    for _, row in rows:
+        for term, block in zip(*row_blocks(row), strict=True):
+            while at + 1 < len(names) and names[at + 1] <= term:
+                at += 1
+            cut[at][0].append(term)
+            cut[at][1].append(block)
+        yield
+    found: dict[str, bytes] = {}
+    for name, (terms, blocks) in zip(names, cut, strict=True):
+        found |= _divided(name, terms, blocks)
+    return found
+
+
+def _divided(name: str, terms: list[str], blocks: Sequence[Block | msgspec.Raw]) -> dict[str, bytes]:
+    """A row, or several where it is too long, by name."""
+    whole = _encode((terms, blocks))
+    if len(whole) <= FULL_ROW_BYTES:
+        return {name: whole}
+    return {first or name: row for first, row in _rows(zip(terms, blocks, strict=True))}
+
+
 def pack_places(places: Sequence[int]) -> int | bytes:
     """Places as they lie in a block."""
     return places[0] if len(places) == 1 else _little_endian(array("H", places)).tobytes()
@@ -241,6 +267,9 @@ def groups(block: msgspec.Raw, count: int) -> list[Group]:
         last = key
         found.append((least, frequency, places))
     return found
+
+
+EMPTY_ROW = _encode(((), ()))
 
 
 def _unpacked(block: msgspec.Raw) -> Block:
@@ -325,11 +354,7 @@ def amended(row_of: Callable[[str], tuple[str, bytes]], change: TermChange) -> d
     changed: dict[str, bytes | None] = {}
     for name, blocks in rows.items():
         terms = sorted(blocks)
-        whole = _encode((terms, [blocks[term] for term in terms]))
-        changed[name] = whole if terms or not name else None
-        if len(whole) > FULL_ROW_BYTES:
-            for first, raw in _rows((term, blocks[term]) for term in terms):
-                changed[first or name] = raw
+        changed |= _divided(name, terms, [blocks[term] for term in terms]) if terms or not name else {name: None}
     return changed
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Generator
 
 from treestore.backends.btree.engine import keycode
+from treestore.backends.btree.engine.bulk import finished
 from treestore.backends.btree.engine.check import check
 from treestore.backends.btree.engine.engine import Engine
 from treestore.backends.btree.engine.format import Meta
@@ -28,8 +29,7 @@ from treestore.backends.btree.keyspace import (
     LENGTHS,
     NODE_IDS,
     NODES,
-    PAGE_NUMBERS,
-    PAGES,
+    PART_TREES,
     POSTINGS,
     TEXTS,
     TREES,
@@ -42,10 +42,12 @@ from treestore.backends.btree.keyspace import (
 )
 from treestore.backends.btree.nodes import run
 from treestore.backends.btree.policies import Content, Policy
-from treestore.backends.btree.reads import page_texts
+from treestore.backends.btree.reads import page_texts, stats
+from treestore.backends.btree.runs import number_at, numbers_of
 from treestore.backends.btree.search import analyzers, stored_segments
 from treestore.catalog import TABLES
 from treestore.errors import TreestoreError
+from treestore.operations import Stats
 from treestore.records import CheckReport, Node
 from treestore.search import soundness as search_soundness
 from treestore.search.postings import by_node
@@ -77,6 +79,7 @@ def check_moment(
     problems = list(pages.problems)
     if not problems:
         try:
+            counts["nodes"] = stats(state, Stats()).nodes
             problems += _check_records(state)
             problems += yield from _check_policies(state)
         except TreestoreError as error:
@@ -109,17 +112,23 @@ def _check_policies(state: State) -> Generator[None, None, list[str]]:
     by_analyzer: Counter[str] = Counter()
     sums = dict.fromkeys(TREES.keys() - {COUNTERS, BY_INGESTION, HEADS, GROUPS}, 0)
     for key, raw in state.scan(HEADS, b"", None):
-        policy_id = key.decode()
-        policy = Policy(state, policy_id, decode(Head, raw), nothing_kept)
-        used: set[int] = set()
+        policy_id, head = key.decode(), decode(Head, raw)
+        policy = Policy(state, policy_id, head, nothing_kept)
+        used = _Used()
         for content in policy.contents.values():
             sums[VERSIONS] += 1
             by_analyzer.update([content.version.analyzer] if content.version.analyzer else [])
             problems += _check_version(state, content, used, sums)
             yield
-        texts = {int.from_bytes(text[4:], "big") for text, _ in state.scan(TEXTS, *under(policy.number))}
-        sums[TEXTS] += len(texts)
-        problems += [f"policy {policy_id!r}: text {number} belongs to no version" for number in sorted(texts - used)[:10]]
+        for tree, kind, numbers, following in (
+            (NODES, "row", used.rows, head.next_row),
+            (TEXTS, "text", used.texts, head.next_text),
+        ):
+            stored = {int.from_bytes(name[4:], "big") for name, _ in state.scan(tree, *under(head.number))}
+            sums[tree] += len(stored)
+            name = f"policy {policy_id!r}: {kind}"
+            problems += [f"{name} {number} belongs to no version" for number in sorted(stored - numbers)[:10]]
+            problems += [f"{name} {number} is still to be given" for number in sorted(stored)[-1:] if number >= following]
     if analyzers(state) != by_analyzer:
         problems.append(f"the counters of versions by analyzer are {analyzers(state)}, there are {dict(by_analyzer)}")
     for tree, total in sums.items():
@@ -128,33 +137,48 @@ def _check_policies(state: State) -> Generator[None, None, list[str]]:
     return problems
 
 
-def _check_version(state: State, content: Content, used: set[int], sums: dict[int, int]) -> list[str]:
+class _Used:
+    """What versions of a policy have: numbers of rows and texts, and of contents by part and for postings."""
+
+    def __init__(self) -> None:
+        self.rows: set[int] = set()
+        self.texts: set[int] = set()
+        self.parts: set[tuple[int, int]] = set()
+        self.layers: set[int] = set()
+
+
+def _check_version(state: State, content: Content, used: _Used, sums: dict[int, int]) -> list[str]:
     version, layout = content.version, content.layout
     if layout is None:
         return soundness.problems(version, None, None)
     sums[LAYOUTS] += 1
-    sums[NODES] += layout.nodes
-    sums[NODE_IDS] += layout.nodes
-    sums[PAGES] += layout.pages
-    sums[PAGE_NUMBERS] += layout.pages
     name = f"policy {version.policy_id!r} version {version.version_id!r}"
     if version.deleted_at is not None:
         return [f"{name}: it was deleted, yet nodes are kept for it"]
-    nodes = run(state, content, Node, 0, layout.nodes - 1)
-    pages = page_texts(state, content)
+    nodes = finished(run(state, content, Node, 0, layout.nodes - 1))
+    pages = finished(page_texts(state, content))
     problems = soundness.problems(version, nodes, pages)
-    ids = {key[4:].decode(): int.from_bytes(raw, "big") for key, raw in state.scan(NODE_IDS, *under(layout.content))}
+    number = layout.parts.node_ids
+    ids = {key[4:].decode(): int.from_bytes(raw, "big") for key, raw in state.scan(NODE_IDS, *under(number))}
     if ids != {node.node_id: node.ordinal for node in nodes}:
         problems.append(f"{name}: the index of node ids does not fit the nodes")
-    ranges = [(interval_key(layout.content, depth, index), row) for depth, index, row in intervals.rows(nodes)]
-    sums[INTERVALS] += len(ranges)
-    if list(state.scan(INTERVALS, *under(layout.content))) != ranges:
+    number = layout.parts.intervals
+    ranges = [(interval_key(number, depth, index), row) for depth, index, row in intervals.rows(nodes)]
+    if list(state.scan(INTERVALS, *under(number))) != ranges:
         problems.append(f"{name}: the page intervals do not fit the nodes")
     segments = stored_segments(state, content)
-    sums[POSTINGS] += sum(len(segment.rows) for segment in segments)
-    sums[LENGTHS] += len(segments)
     terms = by_node(segments, len(nodes)) if segments else []
     problems += search_soundness.problems(version, nodes, terms)
-    used.update(layout.text_number(node.ordinal) for node in nodes if node.text_hash is not None)
-    used.update(layout.text_number(layout.nodes + i) for i in range(layout.pages))
+    counts = ((layout.nodes,), (layout.pages, layout.pages), (len(ranges),))
+    for part, number in enumerate(layout.parts):
+        for tree, count in zip(PART_TREES[part], counts[part], strict=True):
+            sums[tree] += count if (part, number) not in used.parts else 0
+        used.parts.add((part, number))
+    for number in set(layout.postings) - used.layers:
+        used.layers.add(number)
+        for tree in (POSTINGS, LENGTHS):
+            sums[tree] += sum(1 for _ in state.scan(tree, *under(number)))
+    used.rows.update(numbers_of(layout.rows))
+    used.texts.update(number_at(layout.texts, node.ordinal) for node in nodes if node.text_hash is not None)
+    used.texts.update(number_at(layout.texts, layout.nodes + i) for i in range(layout.pages))
     return problems

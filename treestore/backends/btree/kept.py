@@ -32,7 +32,6 @@ _PAGES_BYTES = 250  # first and last page and their place here
 _INTEGER_BYTES = 32
 _FEW = 64  # nodes of a small document that may be amended before all are read anew
 _ADMITTED = 16  # where there is no room, one node of so many is kept
-_MOSTLY = 16  # of so many nodes of an answer one may be read by itself: few are but amended
 _TOGETHER = 256  # nodes that are kept at once; others who keep wait for so many
 _REPORTED = 1024 * 1024  # bytes; the room that is taken is reported in such steps
 
@@ -79,20 +78,6 @@ class Kept(Generic[N]):
     def empty(self) -> bool:
         """Whether there is nothing left to be given up."""
         return not self.ordinals
-
-    def between(self, first: int, last: int, get: Callable[[int], N]) -> list[N] | None:
-        """The nodes from ``first`` to ``last``, those that are shared from here and the others by ``get``; None if too many
-        are not kept: then it takes less time to read all."""
-        found = self.nodes[first : last + 1]
-        if not all(found):
-            absent = [ordinal for ordinal, node in enumerate(found, first) if node is None]
-            patterns = self.patterns
-            if sum([ordinal not in patterns for ordinal in absent]) > len(found) // _MOSTLY:
-                return None
-            for ordinal in absent:
-                found[ordinal - first] = get(ordinal)
-        return cast(list[N], found)
-
 
 class KeptFindings:
     """What was decoded of one content as it is at one head. ``amended`` are nodes that :class:`Kept` must not have, by weight

@@ -5,9 +5,9 @@
                                                         how many versions have postings of an analyzer
     VERSIONS      (policy id, version id)            -> Version
     BY_INGESTION  (policy id, ingested at, version id) -> empty
-    HEADS         policy id                          -> Head: the policy's number, its next text number, its changes
-    LAYOUTS       (policy number, version id)        -> Layout: the content number of a version and the map of its texts
-    NODES         (content number, ordinal)          -> a node's row: its fields but policy, version and text
+    HEADS         policy id                          -> Head: the policy's number, its next text and row, its changes
+    LAYOUTS       (policy number, version id)        -> Layout: the places of all that a version has
+    NODES         (policy number, row number)        -> a node's row: its fields but policy, version and text
     NODE_IDS      (content number, node id)          -> ordinal
     TEXTS         (policy number, text number)       -> a text, of a node or a page
     PAGES         (content number, position)         -> PageRow: a page text but its content
@@ -18,9 +18,13 @@
     LENGTHS       (content number, segment)          -> the number of terms of each node of the segment
     INTERVALS     (content number, depth, index)     -> a row of the page ranges, see treestore.trees.intervals
 
-A *content* is the tree that one store call wrote; replacing a version makes a new one, so its rows are written in one run
-and readers of the old one are not disturbed. A version's texts have an index: a node's is its ordinal, a page's is the
-number of nodes plus its position. The layout maps runs of indexes to runs of text numbers, so versions share equal texts.
+A *content* is the tree that one store call wrote; replacing a version makes a new one. Versions of a policy share what is
+equal; a layout says where all that a version has lies, and what no layout of the policy names any more is deleted.
+
+- Rows and texts have numbers of their own: a layout maps a version's indexes to them, in runs (:mod:`.runs`). A row's index
+  is its ordinal, a text's too, and a page's is the number of nodes plus its position.
+- Node ids, page texts and page intervals are *parts* (:data:`PART_TREES`), each shared as a whole, by its content number.
+- Postings lie under several content numbers, of which the first count most (:mod:`.layers`).
 
 Keys of numbers are big-endian, 4 bytes each; tuples of others are encoded by :mod:`.engine.keycode`. Values are
 MessagePack.
@@ -28,7 +32,6 @@ MessagePack.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any, NamedTuple, cast
@@ -37,6 +40,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from treestore.backends.btree.engine import keycode
+from treestore.backends.btree.runs import Runs
 from treestore.catalog import Table
 from treestore.errors import Corrupted
 from treestore.records import Node, Outline, PageText, Version
@@ -127,55 +131,40 @@ def primary_key(table: Table, name: str, entry: bytes) -> bytes:
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
-    """A policy: its number in keys, the next text number and how many groups have changed anything of it."""
+    """A policy: its number in keys, the next text number, the next row number and how many groups have changed anything of
+    it."""
 
     number: int
     next_text: int = 0
+    next_row: int = 0
     changes: int = 0
 
 
-class TextRun(NamedTuple):
-    """``length`` texts of a version, from the index ``first`` on, and the number of the first one."""
+class Parts(NamedTuple):
+    """The content numbers under which the parts of a version lie that are shared as a whole: its node ids, its page texts and
+    its page intervals."""
 
-    first: int
-    number: int
-    length: int
+    node_ids: int
+    page_texts: int
+    intervals: int
+
+
+PART_TREES = ((NODE_IDS,), (PAGES, PAGE_NUMBERS), (INTERVALS,))
+"""The trees of each of the :class:`Parts`, in their order."""
 
 
 class Layout(msgspec.Struct, frozen=True, array_like=True):
-    """Where a version's content lies. ``texts`` are in order of index and without gaps; an index whose node has no text
-    has a number all the same, under which nothing lies."""
+    """Where a version's content lies. ``content`` is its own number, ``texts`` and ``rows`` say under which numbers of the
+    policy its texts and rows lie, ``parts`` and ``postings`` under which content numbers the rest (:mod:`.layers`). An index
+    whose node has no text has a number all the same, under which nothing lies."""
 
     content: int
     nodes: int
     pages: int
-    texts: tuple[TextRun, ...]
-
-    def text_number(self, index: int) -> int:
-        """The number of the text with this index."""
-        runs = self.texts
-        run = runs[0] if len(runs) == 1 else runs[bisect_right(runs, index, key=_first) - 1]
-        return run.number + index - run.first
-
-    def with_text(self, index: int, number: int) -> Layout:
-        """The layout with another number for one text."""
-        runs: list[TextRun] = []
-        for run in self.texts:
-            if run.first <= index < run.first + run.length:
-                before = index - run.first
-                parts = (
-                    TextRun(run.first, run.number, before),
-                    TextRun(index, number, 1),
-                    TextRun(index + 1, run.number + before + 1, run.length - before - 1),
-                )
-                runs += [part for part in parts if part.length]
-            else:
-                runs.append(run)
-        return msgspec.structs.replace(self, texts=tuple(runs))
-
-
-def _first(run: TextRun) -> int:
-    return run.first
+    texts: Runs
+    rows: Runs
+    parts: Parts
+    postings: tuple[int, ...]
 
 
 class PageRow(msgspec.Struct, frozen=True, array_like=True):
@@ -286,6 +275,11 @@ def has_text(row: bytes) -> bool:
 def row_text_hash(row: bytes) -> bytes | None:
     """The ``text_hash`` of a row, which is its last field, without decoding the others."""
     return row[-32:] if has_text(row) else None
+
+
+def row_tree_hash(row: bytes) -> bytes:
+    """The ``tree_hash`` of a row, which is its last field but one."""
+    return row[-66:-34] if has_text(row) else row[-33:-1]
 
 
 def decode_text(raw: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from treestore.backends.btree.engine.cursor import Cursor
 from treestore.backends.btree.engine.mvcc import State
@@ -25,11 +25,18 @@ from treestore.backends.btree.keyspace import (
     two_numbers,
 )
 from treestore.backends.btree.policies import Content
+from treestore.backends.btree.runs import between, number_at
+from treestore.backends.btree.steps import Answer, Steps
 from treestore.errors import Corrupted
 from treestore.records import Node, Outline
 from treestore.trees import intervals, timeline
 
 N = TypeVar("N", Outline, Node)
+
+_TOGETHER = 16  # rows that are decoded at once
+_MOSTLY = 16  # of so many nodes of an answer one may be read by itself: few are but amended
+_STEP = 32  # nodes that are read one by one between two pauses: half a millisecond, if nobody has read them
+_KEPT_AT_ONCE = 256
 
 
 class Nodes(Generic[N]):
@@ -104,7 +111,7 @@ class Nodes(Generic[N]):
         if self._rows is None:
             self._rows, self._texts = self._state.cursor(NODES), self._state.cursor(TEXTS)
         content = self._content
-        row = self._rows.get(two_numbers(self._number, ordinal))
+        row = self._rows.get(two_numbers(content.number, number_at(content.place.rows, ordinal)))
         if row is None:
             raise Corrupted(f"content {self._number} has no node at ordinal {ordinal}")
         node: Any
@@ -118,38 +125,79 @@ class Nodes(Generic[N]):
         found: N = node
         return found
 
-    def walk(self, first: int, last: int, depth: int) -> list[N]:
+    def at(self, ordinals: Sequence[int]) -> Steps[list[N]]:
+        """The nodes at some ordinals, in their order."""
+        found: list[N] = []
+        for start in range(0, len(ordinals), _STEP):
+            found += [self.get(ordinal) for ordinal in ordinals[start : start + _STEP]]
+            yield
+        return found
+
+    def walk(self, first: int, last: int, depth: int) -> Answer[list[N]]:
         """The nodes from ``first`` to ``last`` that are not below ``depth``, skipping what is below a node there."""
         self._check_end(last)
         found: list[N] = []
-        known, get, append = self._known, self._get, found.append
+        known, append = self._known, found.append
         ordinal = first
         while ordinal <= last:
-            node = known[ordinal] or get(ordinal)
+            node = known[ordinal]
+            if node is None:
+                return self._walk_on(found, ordinal, last, depth)
             append(node)
             ordinal = node.last_ordinal + 1 if node.depth == depth else ordinal + 1
         return found
 
-    def between(self, first: int, last: int) -> list[N]:
+    def _walk_on(self, found: list[N], ordinal: int, last: int, depth: int) -> Steps[list[N]]:
+        """What :meth:`walk` has found so far, and the rest, of which some are not kept."""
+        known, get, append = self._known, self._get, found.append
+        pause = len(found) + _STEP
+        while ordinal <= last:
+            node = known[ordinal] or get(ordinal)
+            append(node)
+            ordinal = node.last_ordinal + 1 if node.depth == depth else ordinal + 1
+            if len(found) == pause:
+                pause += _STEP
+                yield
+        return found
+
+    def between(self, first: int, last: int) -> Answer[list[N]]:
         """The nodes from ``first`` to ``last``, all of them."""
         self._check_end(last)
-        found = self._kept.between(first, last, self._get)
-        if found is not None:
-            return found
-        made = run(self._state, self._content, self._weight, first, last)
+        found = self._known[first : last + 1]
+        return cast(list[N], found) if all(found) else self._complete(found, first, last)
+
+    def _complete(self, found: list[N | None], first: int, last: int) -> Steps[list[N]]:
+        """What is kept of the nodes from ``first`` to ``last``, and the others one by one; if too many are not, then all are
+        read: that takes less time."""
+        absent = [ordinal for ordinal, node in enumerate(found, first) if node is None]
+        patterns = self._kept.patterns
+        if sum([ordinal not in patterns for ordinal in absent]) > len(found) // _MOSTLY:
+            return (yield from self._run(first, last))
+        for count, ordinal in enumerate(absent, 1):
+            found[ordinal - first] = self._get(ordinal)
+            if not count % _STEP:
+                yield
+        return cast(list[N], found)
+
+    def _run(self, first: int, last: int) -> Steps[list[N]]:
+        """The nodes from ``first`` to ``last`` read from the store; those that are read a second time are kept."""
+        made = yield from run(self._state, self._content, self._weight, first, last)
         if len(made) <= self._room or self._content.cache.has_spare(len(made)):
             seen = self._kept.seen
-            if all(seen[first : last + 1]):
-                if [node.ordinal for node in made] != list(range(first, last + 1)):
+            again = all(seen[first : last + 1])
+            for start in range(0, len(made) if again else 0, _KEPT_AT_ONCE):
+                some, at = made[start : start + _KEPT_AT_ONCE], first + start
+                if [node.ordinal for node in some] != list(range(at, at + len(some))):
                     raise Corrupted(f"rows of content {self._number} say that they are at other ordinals")
-                self._keep_all(made)
+                self._keep_all(some)
+                yield
             seen[first : last + 1] = b"\1" * len(made)
         return made
 
 
 def text_at(texts: Cursor, content: Content, index: int) -> bytes:
     """The text with this index, in MessagePack; there must be one."""
-    text = texts.get(two_numbers(content.texts_key, content.place.text_number(index)))
+    text = texts.get(two_numbers(content.number, number_at(content.place.texts, index)))
     if text is None:
         raise Corrupted(f"a text of policy {content.version.policy_id!r} version {content.version.version_id!r} is missing")
     return text
@@ -157,7 +205,7 @@ def text_at(texts: Cursor, content: Content, index: int) -> bytes:
 
 def ordinals_of(state: State, content: Content, node_ids: Sequence[str]) -> list[int]:
     """The ordinals of named nodes, in the order asked. One NotFound names all that are missing."""
-    number = content.place.content
+    number = content.place.parts.node_ids
     found = [state.get(NODE_IDS, number_key(number, node_id.encode())) for node_id in node_ids]
     missing = [node_id for node_id, raw in zip(node_ids, found, strict=True) if raw is None]
     if missing:
@@ -171,7 +219,7 @@ def ordinals_on(state: State, content: Content, first: int, last: int) -> Sequen
     known = kept.on_pages.get((first, last))
     if known is not None:
         return known
-    number = content.place.content
+    number = content.place.parts.intervals
     rows = state.cursor(INTERVALS)
 
     def read(depth: int, index: int) -> bytes:
@@ -185,21 +233,33 @@ def ordinals_on(state: State, content: Content, first: int, last: int) -> Sequen
     return found
 
 
-def run(state: State, content: Content, weight: type[N], first: int, last: int) -> list[N]:
-    """The nodes with ordinals ``first``…``last``, all of them, read from the store by one scan of the rows and one of each
-    run of texts."""
-    number = content.place.content
+def run(state: State, content: Content, weight: type[N], first: int, last: int) -> Steps[list[N]]:
+    """The nodes with ordinals ``first``…``last``, all of them, read from the store by one scan of each run of rows and one of
+    each run of texts."""
     found: list[Any] = []
     texts = texts_of(state, content, first, last)
-    for _, rows in state.pieces(NODES, two_numbers(number, first), two_numbers(number, last + 1)):
+    for rows in _rows_of(state, content, first, last):
         if weight is Node:
             its_texts = list(islice(texts, len(rows)))
             found += decode_nodes(content.prefix, rows[: len(its_texts)], its_texts)
         else:
             found += decode_outlines(content.prefix, rows)
+        yield
     if len(found) != last - first + 1:
-        raise Corrupted(f"content {number} has {len(found)} nodes at ordinals {first} to {last}")
+        raise Corrupted(f"content {content.place.content} has {len(found)} nodes at ordinals {first} to {last}")
     return found
+
+
+def _rows_of(state: State, content: Content, first: int, last: int) -> Iterator[list[bytes]]:
+    """The rows with ordinals ``first``…``last``, some at a time; those of short runs together."""
+    some: list[bytes] = []
+    for run in between(content.place.rows, first, last):
+        for _, rows in state.pieces(NODES, two_numbers(content.number, run.number), two_numbers(content.number, run.end)):
+            some = some + rows if some else rows
+            if len(some) >= _TOGETHER:
+                yield some
+                some = []
+    yield some
 
 
 def texts_of(state: State, content: Content, first: int, last: int) -> Iterator[bytes]:
@@ -208,14 +268,10 @@ def texts_of(state: State, content: Content, first: int, last: int) -> Iterator[
 
 
 def _runs_of_texts(state: State, content: Content, first: int, last: int) -> Iterator[Iterable[bytes]]:
-    policy = content.texts_key
-    for run in content.place.texts:
-        start, end = max(first, run.first), min(last + 1, run.first + run.length)
-        if start >= end:
-            continue
-        number = run.number + start - run.first
-        stop = number + end - start
-        for keys, values in state.pieces(TEXTS, two_numbers(policy, number), two_numbers(policy, stop)):
+    policy = content.number
+    for run in between(content.place.texts, first, last):
+        number = run.number
+        for keys, values in state.pieces(TEXTS, two_numbers(policy, number), two_numbers(policy, run.end)):
             if keys and int.from_bytes(keys[-1][4:], "big") == number + len(keys) - 1:  # all follow each other
                 yield values
                 number += len(keys)
@@ -225,4 +281,4 @@ def _runs_of_texts(state: State, content: Content, first: int, last: int) -> Ite
                 yield repeat(NO_TEXT, at - number)
                 yield (text,)
                 number = at + 1
-        yield repeat(NO_TEXT, stop - number)
+        yield repeat(NO_TEXT, run.end - number)

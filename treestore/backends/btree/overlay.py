@@ -14,10 +14,12 @@ Entry = tuple[bytes, bytes]
 
 
 class Overlay:
-    """A state as a group sees it that has changed some of it already."""
+    """A state as a group sees it that has changed some of it already. ``amended``: the ordinals of nodes that it has replaced
+    in contents that stay, by content number."""
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self.amended: dict[int, set[int]] = {}
         self._puts: dict[int, dict[bytes, bytes | None]] = {}
         self._ranges: dict[int, list[tuple[bytes, bytes | None]]] = {}
         self._grafts: dict[int, list[Graft]] = {}

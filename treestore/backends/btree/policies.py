@@ -16,7 +16,7 @@ from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.mvcc import State
 from treestore.backends.btree.engine.recovery import TreeChange
 from treestore.backends.btree.kept import Kept, KeptFindings, NodeCache
-from treestore.backends.btree.keyspace import HEADS, LAYOUTS, NODES, VERSIONS, Head, Layout, decode, number_key, row_prefix
+from treestore.backends.btree.keyspace import HEADS, LAYOUTS, VERSIONS, Head, Layout, decode, number_key, row_prefix
 from treestore.errors import Corrupted
 from treestore.operations import InEffect, VersionRef
 from treestore.records import Node, Outline, Version
@@ -29,15 +29,16 @@ _KEPT_STEPS = 1024  # groups of which it is known what they amended; beyond it t
 
 
 class Content:
-    """One version and the place of its nodes. Those that are read are kept in ``cache``, and so is what searches decode."""
+    """One version, its policy's ``number`` and the places of what it has. Nodes that are read are kept in ``cache``, and so is
+    what searches decode."""
 
-    __slots__ = ("_findings", "_kept", "cache", "layout", "prefix", "raw", "texts_key", "version")
+    __slots__ = ("_findings", "_kept", "cache", "layout", "number", "prefix", "raw", "version")
 
-    def __init__(self, version: Version, raw: bytes, layout: Layout | None, texts_key: int, cache: NodeCache) -> None:
+    def __init__(self, version: Version, raw: bytes, layout: Layout | None, number: int, cache: NodeCache) -> None:
         self.version = version
         self.raw = raw
         self.layout = layout
-        self.texts_key = texts_key
+        self.number = number
         self.prefix = row_prefix(version.policy_id, version.version_id)
         self.cache = cache
         self._kept: dict[type[Outline], Kept[Any]] = {}
@@ -137,7 +138,7 @@ class _Known(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """What a group, if it is committed, makes of a policy: of which head it begins, and the rows it changes by content."""
+    """What a group, if it is committed, makes of a policy: of which head it begins, and the nodes it amends by content."""
 
     before: bytes
     amended: dict[int, set[int]]
@@ -177,20 +178,12 @@ class Policies:
             for content in known.policy.contents.values():
                 content.let_go()
 
-    def note(self, state: State, changes: Iterable[TreeChange]) -> None:
-        """A group that changes a state so is about to be committed. Of one that is not, after all, too much is noted."""
-        by_tree = {change.tree: change for change in changes}
-        heads, rows = by_tree.get(HEADS), by_tree.get(NODES)
+    def note(self, state: State, changes: Iterable[TreeChange], amended: dict[int, set[int]]) -> None:
+        """A group that changes a state so is about to be committed; ``amended`` are the ordinals of nodes that it replaces, by
+        content number. Of one that is not, after all, too much is noted."""
+        heads = next((change for change in changes if change.tree == HEADS), None)
         if heads is None:
             return
-        amended: dict[int, set[int]] = {}
-        new: set[int] = set()  # contents of which nothing can be kept yet
-        for key in rows.keys if rows is not None else ():
-            content = int.from_bytes(key[:4], "big")
-            if content not in new and content not in amended and state.get(NODES, key) is None:
-                new.add(content)
-            if content not in new:
-                amended.setdefault(content, set()).add(int.from_bytes(key[4:], "big"))
         for policy, after in zip(heads.keys, heads.values, strict=True):
             before = state.get(HEADS, policy)
             if before is not None and after is not None:

@@ -13,12 +13,12 @@ from treestore.backends.btree.kept import NodeCache
 from treestore.backends.btree.keyspace import (
     FAMILIES,
     LAYOUTS,
-    NODES,
     PAGE_NUMBERS,
     PAGES,
     TEXTS,
     VERSIONS,
     Family,
+    Layout,
     PageRow,
     decode,
     page_of,
@@ -29,6 +29,7 @@ from treestore.backends.btree.keyspace import (
 from treestore.backends.btree.nodes import Nodes, ordinals_on, text_at
 from treestore.backends.btree.policies import Content, Policies
 from treestore.backends.btree.search import match
+from treestore.backends.btree.steps import Answer, Steps
 from treestore.catalog import TABLES
 from treestore.errors import Corrupted, InvalidInput
 from treestore.operations import (
@@ -77,8 +78,9 @@ class Reads:
             Stats: stats,
         }
 
-    def answer(self, state: State, operation: Operation[Any]) -> Any:
-        """The answer to one operation at a state. Raises NotFound, InvalidInput, Corrupted, Unavailable."""
+    def answer(self, state: State, operation: Operation[Any]) -> Answer[Any]:
+        """The answer to one operation at a state, or the steps to a long one. Raises NotFound, InvalidInput, Corrupted,
+        Unavailable, and so do the steps."""
         found = self._answers.get(type(operation))
         if found is None:
             raise InvalidInput(f"a snapshot can't answer {type(operation).__name__}; ask the store itself")
@@ -89,7 +91,7 @@ class Reads:
         version: Version = decode(Version, content.raw)  # a fresh one: its JSON may be changed by the caller
         return version
 
-    def list_documents(self, state: State, ask: ListDocuments) -> list[DocumentSummary]:
+    def list_documents(self, state: State, ask: ListDocuments) -> Steps[list[DocumentSummary]]:
         found: list[DocumentSummary] = []
         for policy_id, policy in self.policies.scan(state, ask.after):
             if len(found) == ask.limit:
@@ -97,13 +99,14 @@ class Reads:
             content = policy.find(policy_id, InEffect(ask.at, or_latest=True))
             version = decode(Version, content.raw)
             found.append(DocumentSummary(policy_id=policy_id, version=version, version_count=len(policy.by_start)))
+            yield
         return found
 
     def get_nodes(self, state: State, ask: GetNodes[N]) -> list[N]:
         content = self.policies.find(state, ask.policy_id, ask.version)
         return Nodes(state, content, ask.weight).named(ask.node_ids)
 
-    def children(self, state: State, ask: Children[N]) -> list[N]:
+    def children(self, state: State, ask: Children[N]) -> Answer[list[N]]:
         content = self.policies.find(state, ask.policy_id, ask.version)
         nodes = Nodes(state, content, ask.weight)
         if ask.parent_id is None:
@@ -111,7 +114,7 @@ class Reads:
         [parent] = Nodes(state, content, Outline).named((ask.parent_id,))
         return nodes.walk(parent.ordinal + 1, parent.last_ordinal, parent.depth + 1)
 
-    def subtree(self, state: State, ask: Subtree[N]) -> list[N]:
+    def subtree(self, state: State, ask: Subtree[N]) -> Answer[list[N]]:
         content = self.policies.find(state, ask.policy_id, ask.version)
         nodes = Nodes(state, content, ask.weight)
         first, last, depth = 0, content.place.nodes - 1, 0
@@ -131,35 +134,38 @@ class Reads:
         way.reverse()
         return way
 
-    def on_pages(self, state: State, ask: OnPages[N]) -> list[N]:
+    def on_pages(self, state: State, ask: OnPages[N]) -> Answer[list[N]]:
         content = self.policies.find(state, ask.policy_id, ask.version)
         ordinals = ordinals_on(state, content, ask.first, ask.last)
         nodes = Nodes(state, content, ask.weight)
         if ordinals and ordinals[-1] - ordinals[0] == len(ordinals) - 1:
             return nodes.between(ordinals[0], ordinals[-1])
-        return [nodes.get(ordinal) for ordinal in ordinals]
+        return nodes.at(ordinals)
 
     def match(self, state: State, ask: Match) -> list[SearchHit]:
         content = self.policies.find(state, ask.policy_id, ask.version)
         check_searchable(content.version)
         return match(state, [content], ask.query, ask.limit)
 
-    def match_all(self, state: State, ask: MatchAll) -> list[SearchHit]:
+    def match_all(self, state: State, ask: MatchAll) -> Steps[list[SearchHit]]:
         contents = []
         for policy_id, policy in self.policies.scan(state):
             content = policy.find(policy_id, InEffect(ask.at, or_latest=True))
             if content.version.analyzer:
                 check_searchable(content.version)
                 contents.append(content)
+            yield
         return match(state, contents, ask.query, ask.limit)
 
-    def page_texts(self, state: State, ask: PageTexts) -> list[PageText]:
+    def page_texts(self, state: State, ask: PageTexts) -> Steps[list[PageText]]:
         return page_texts(state, self.policies.find(state, ask.policy_id, ask.version), ask.first, ask.last)
 
 
-def page_texts(state: State, content: Content, first: int | None = None, last: int | None = None) -> list[PageText]:
+def page_texts(
+    state: State, content: Content, first: int | None = None, last: int | None = None
+) -> Steps[list[PageText]]:
     """The page texts of a version in the order given, of all pages or of those from ``first`` to ``last``."""
-    number = content.place.content
+    number = content.place.parts.page_texts
     low, high = under(number)
     if first is not None:
         low = two_numbers(number, max(first, 0))
@@ -172,6 +178,7 @@ def page_texts(state: State, content: Content, first: int | None = None, last: i
         if raw is None:
             raise Corrupted(f"content {number} has no page text at position {position}")
         found.append(page_of(decode(PageRow, raw), text_at(texts, content, content.place.nodes + position)))
+        yield
     return found
 
 
@@ -216,18 +223,19 @@ def scan_records(state: State, ask: Scan[T]) -> list[T]:
 
 def stats(state: State, ask: Stats) -> StoreStats:
     """Counts of what is in the store at a state; ``backend`` and the size are the store's to add."""
-    documents = 0
-    low = b""
-    for key, _ in state.scan(LAYOUTS, low, None):
-        if key[:4] != low:
+    documents = versions = nodes = pages = 0
+    policy = b""
+    for key, raw in state.scan(LAYOUTS, b"", None):
+        layout: Layout = decode(Layout, raw)
+        versions, nodes, pages = versions + 1, nodes + layout.nodes, pages + layout.pages
+        if key[:4] != policy:
             documents += 1
-            low = key[:4]
-    versions = state.count(LAYOUTS)
+            policy = key[:4]
     tombstones = state.count(VERSIONS) - versions
     return StoreStats(
         documents=documents,
         versions=versions,
-        nodes=state.count(NODES),
+        nodes=nodes,
         size_bytes=0,
-        backend={"kind": "btree", "tombstones": tombstones, "texts": state.count(TEXTS), "page_texts": state.count(PAGES)},
+        backend={"kind": "btree", "tombstones": tombstones, "texts": state.count(TEXTS), "page_texts": pages},
     )

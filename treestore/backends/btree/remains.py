@@ -159,14 +159,14 @@ def _is_of(tree: int, key: bytes, raw: bytes) -> bool:
             return keycode.encode((version.policy_id, version.version_id)) == key
         if tree == HEADS:
             head: Head = decode(Head, raw)
-            return raw[:1] == b"\x93" and key.decode() != "" and head.number > 0
+            return raw[:1] == b"\x94" and key.decode() != "" and head.number > 0
         if tree == LAYOUTS:
             layout: Layout = decode(Layout, raw)
-            return raw[:1] == b"\x94" and len(key) > 4 and key[4:].decode() != "" and layout.content > 0
+            return raw[:1] == b"\x97" and len(key) > 4 and key[4:].decode() != "" and layout.content > 0
         if len(key) != 8:
             return False
         if tree == NODES:
-            return decode_outline(_ANY, raw).ordinal == int.from_bytes(key[4:], "big")
+            return decode_outline(_ANY, raw).ordinal >= 0
         if tree == PAGES:
             row: PageRow = decode(PageRow, raw)
             return len(row.content_hash) == 32

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -27,6 +27,7 @@ from treestore.backends.btree.keyspace import (
     BY_INGESTION,
     HEADS,
     LAYOUTS,
+    MAX_NUMBER,
     NODES,
     PAGES,
     TEXTS,
@@ -35,13 +36,16 @@ from treestore.backends.btree.keyspace import (
     Head,
     Layout,
     PageRow,
+    Parts,
     decode,
     decode_outline,
     row_prefix,
     two_numbers,
     under,
 )
+from treestore.backends.btree.reassembly import Rows
 from treestore.backends.btree.remains import Entries
+from treestore.backends.btree.runs import Runs, between, runs_of
 from treestore.config import Settings
 from treestore.errors import Corrupted, InvalidInput, NoStore
 from treestore.operations import Check, Compact, DropVersion, ReplaceVersion, Segment, WriteGroup
@@ -49,7 +53,6 @@ from treestore.records import LostVersion, Node, Outline, PageText, SalvageRepor
 from treestore.search import analyzer
 from treestore.search.postings import pack
 from treestore.trees import soundness
-from treestore.trees.hashes import version_hashes
 from treestore.trees.rules import MAX_NODES
 
 _CACHE_BYTES = 64 * 1024 * 1024
@@ -93,7 +96,8 @@ class Salvage:
             for raw in self.entries.values(LAYOUTS, key):
                 sure = not self.entries.is_stray(LAYOUTS, key)
                 self._layouts.setdefault(version_id, {})[number, decode(Layout, raw)] = sure
-        self._unclaimed: Counter[int] | None = None
+        self._rows: Rows | None = None
+        self._pages: dict[int, list[int]] = {}  # contents that have page texts, by how many
 
     def names(self) -> list[Name]:
         """All versions that there are signs of, by policy and, as far as that is known, in the order of ingestion."""
@@ -132,7 +136,7 @@ class Salvage:
                 return found
             if number not in self._policies.get(name[0], ()):
                 continue  # it may be another policy's
-            self._set_apart(found, layout, sure)
+            self._set_apart(found, number, layout, sure)
             if len(found.nodes) + len(found.unproven) >= len(best.nodes) + len(best.unproven):
                 best = found
         if facts is None:
@@ -141,48 +145,39 @@ class Salvage:
             self._lost(best, LAYOUTS, b"")
         return best
 
-    def _set_apart(self, found: Content, layout: Layout, sure: bool) -> None:
+    def _set_apart(self, found: Content, number: int, layout: Layout, sure: bool) -> None:
         """Of what is not proven as a whole only rows that stand where they belong are certainly the newest."""
         nodes, found.nodes = found.nodes, []
         for node in nodes:
-            stray = self.entries.is_stray(NODES, two_numbers(layout.content, node.ordinal))
+            key = _key(number, layout.rows, node.ordinal)
+            stray = key is None or self.entries.is_stray(NODES, key)
             (found.nodes if sure and not stray else found.unproven).append(node)
         if not sure:
             found.pages = []
 
     def _placed(self, name: Name, facts: Version | None) -> Iterator[tuple[int, Layout, bool]]:
-        """Where the content may lie, and whether it certainly does: what the layouts say; if those are lost, what belongs to
-        no other version; if the policy's number is lost, what belongs to any policy: the proof will tell."""
+        """Where the content may lie, and whether it certainly does: what the layouts say; if those are lost, what the hashes
+        say; if the policy's number is lost, what belongs to any policy: the proof will tell."""
         numbers = self._policies.get(name[0])
         for (number, layout), sure in self._layouts.get(name[1], {}).items():
             fits = facts is None or (layout.nodes, layout.pages) == (facts.node_count, facts.page_count)
             if fits and (numbers is None or number in numbers):
                 yield number, layout, sure
-        if facts is None or not self.entries.lacks(LAYOUTS):
-            return
-        for content, count in sorted(self._contents().items()):
-            if count == facts.node_count and self._begins(name, facts, content):
-                yield 0, Layout(content, count, facts.page_count, ()), False
+        if facts is not None and self.entries.lacks(LAYOUTS):
+            yield from self._found_out(facts, numbers)
 
-    def _contents(self) -> Counter[int]:
-        """The contents that no layout names, with the number of their nodes."""
-        if self._unclaimed is None:
-            claimed = {layout.content for layouts in self._layouts.values() for _, layout in layouts}
-            counted = Counter(int.from_bytes(key[:4], "big") for key in self.entries.all_keys(NODES))
-            self._unclaimed = Counter({content: n for content, n in counted.items() if content not in claimed})
-        return self._unclaimed
-
-    def _begins(self, name: Name, facts: Version, content: int) -> bool:
-        """Whether the roots of a content are those of a version."""
-        prefix, ordinal = row_prefix(*name), 0
-        roots: list[Outline] = []
-        while ordinal < facts.node_count:
-            rows = self.entries.values(NODES, two_numbers(content, ordinal))
-            if len(rows) != 1:
-                return bool(rows)  # the proof of the whole will tell
-            roots.append(decode_outline(prefix, rows[0]))
-            ordinal = max(ordinal, roots[-1].last_ordinal) + 1
-        return version_hashes(roots, facts.pages_hash) == (facts.node_hash, facts.tree_hash)
+    def _found_out(self, facts: Version, numbers: Sequence[int] | None) -> Iterator[tuple[int, Layout, bool]]:
+        """Layouts that fit a version, made of what is found: rows that its hashes prove, and as many pages as it has."""
+        if self._rows is None:
+            self._rows = Rows(self.entries)
+            counted = Counter(int.from_bytes(key[:4], "big") for key in set(self.entries.all_keys(PAGES)))
+            self._pages = {count: [n for n, c in sorted(counted.items()) if c == count] for count in {*counted.values()}}
+        for policy in self._rows.policies() if numbers is None else numbers:
+            rows = self._rows.find(policy, facts)
+            for content in self._pages.get(facts.page_count, []) if facts.page_count else [0]:
+                if rows is not None:
+                    parts = Parts(0, content, 0)
+                    yield policy, Layout(0, facts.node_count, facts.page_count, (), runs_of(rows), parts, ()), False
 
     def _read(self, name: Name, facts: Version | None, number: int, layout: Layout) -> Content:
         """What can be read of a content at a place, with the proof if all can be."""
@@ -190,13 +185,14 @@ class Salvage:
         self._read_pages(found, number, layout)
         choices: list[list[Outline]] = []
         prefix = row_prefix(*name)
-        for ordinal in self._places(NODES, layout.content, layout.nodes):
-            key = two_numbers(layout.content, ordinal)
-            rows = [decode_outline(prefix, raw) for raw in self.entries.values(NODES, key)]
+        for ordinal in range(layout.nodes) if layout.nodes <= MAX_NODES else ():
+            key = _key(number, layout.rows, ordinal)
+            stored = self.entries.values(NODES, key) if key is not None else ()
+            rows = [row for row in (decode_outline(prefix, raw) for raw in stored) if row.ordinal == ordinal]
             if rows:
                 choices.append(sorted(rows, key=lambda row: str(row.updated_at or ""), reverse=True))
-            if not rows or self.entries.is_stray(NODES, key):
-                self._lost(found, NODES, key)  # what a stray says needs the proof of the whole
+            if key is None or not rows or self.entries.is_stray(NODES, key):
+                self._lost(found, NODES, key or b"")  # what a stray says needs the proof of the whole
         complete = len(choices) == layout.nodes and len(found.pages) == layout.pages and facts is not None
         trials = itertools.islice(itertools.product(*choices), _MOST_TRIALS if complete else 1)
         first: Content | None = None
@@ -212,13 +208,6 @@ class Salvage:
                 tried.where[problems[0]] = None
         return first or found
 
-    def _places(self, tree: int, content: int, count: int) -> Sequence[int]:
-        """The places of a content's nodes or pages: all that there should be or, where no document has so many, all that there
-        are."""
-        if count <= MAX_NODES:
-            return range(count)
-        return [int.from_bytes(key[4:], "big") for key in self.entries.keys(tree, *under(content))]
-
     def _lost(self, found: Content, tree: int, key: bytes) -> None:
         if len(found.where) < _MOST_PLACES:
             found.where[self.entries.gap(tree, key) or f"an entry of the tree of {TREES[tree]} is not there"] = None
@@ -229,7 +218,7 @@ class Salvage:
         for row in rows:
             text = None
             if row.text_hash is not None:
-                key = two_numbers(number, layout.text_number(row.ordinal)) if layout.texts else None
+                key = _key(number, layout.texts, row.ordinal)
                 text = self.entries.text(key, row.text_hash)
                 if text is None:
                     found.texts_lost.append(row.node_id)
@@ -237,10 +226,16 @@ class Salvage:
             fields = {name: getattr(row, name) for name in row.__struct_fields__}
             found.nodes.append(Node(**fields, text=text))
 
+    def _page_keys(self, layout: Layout) -> Iterable[bytes]:
+        """The keys of a version's pages: of all that there should be or, where no document has so many, that there are."""
+        content = layout.parts.page_texts
+        if layout.pages <= MAX_NODES:
+            return (two_numbers(content, position) for position in range(layout.pages))
+        return self.entries.keys(PAGES, *under(content))
+
     def _read_pages(self, found: Content, number: int, layout: Layout) -> None:
-        for position in self._places(PAGES, layout.content, layout.pages):
-            key = two_numbers(layout.content, position)
-            text_key = two_numbers(number, layout.text_number(layout.nodes + position)) if layout.texts else None
+        for key in self._page_keys(layout):
+            text_key = _key(number, layout.texts, layout.nodes + int.from_bytes(key[4:], "big"))
             rows: list[PageRow] = [decode(PageRow, raw) for raw in self.entries.values(PAGES, key)]
             texts = [(row, self.entries.text(text_key, row.content_hash)) for row in rows]
             pages = [PageText(page=row.page, content=text, extra=row.extra) for row, text in texts if text is not None]
@@ -266,6 +261,12 @@ class Salvage:
         if not self._remains.based or (self.entries.lacks(VERSIONS) and self.entries.lacks(BY_INGESTION)):
             return False
         return self._remains.certain
+
+
+def _key(policy: int, runs: Runs, index: int) -> bytes | None:
+    """The key of a row or a text; None where the runs do not say it."""
+    run = next(between(runs, index, index), None)
+    return two_numbers(policy, run.number) if run is not None and 0 <= run.number <= MAX_NUMBER else None
 
 
 def _keys_of(change: TreeChange) -> list[bytes]:

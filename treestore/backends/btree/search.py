@@ -8,8 +8,10 @@ from functools import cached_property, partial
 from itertools import chain
 
 from treestore.backends.btree.engine.mvcc import State
-from treestore.backends.btree.keyspace import ANALYZER, COUNTERS, LENGTHS, POSTINGS, posting_key, two_numbers, under
+from treestore.backends.btree.keyspace import ANALYZER, COUNTERS, LENGTHS, POSTINGS, posting_key
+from treestore.backends.btree.layers import entries, lengths_at, row_at
 from treestore.backends.btree.nodes import Nodes
+from treestore.backends.btree.overlay import Entry
 from treestore.backends.btree.policies import Content
 from treestore.errors import Corrupted
 from treestore.operations import Query, Segment
@@ -59,16 +61,17 @@ def analyzers(state: State) -> dict[str, int]:
 
 def stored_segments(state: State, content: Content) -> list[Segment]:
     """All postings of a version, as they lie in the store."""
+    layers, number = content.place.postings, content.place.content
     rows: dict[int, list[tuple[str, bytes]]] = {}
-    lengths = [raw for _, raw in state.scan(LENGTHS, *under(content.place.content))]
-    for key, row in state.scan(POSTINGS, *under(content.place.content)):
-        segment = int.from_bytes(key[4:6], "big")
+    lengths = [raw for _, raw in entries(state.scan, LENGTHS, layers)]
+    for key, row in entries(state.scan, POSTINGS, layers):
+        segment = int.from_bytes(key[:2], "big")
         try:
-            rows.setdefault(segment, []).append((key[6:].decode(), row))
+            rows.setdefault(segment, []).append((key[2:].decode(), row))
         except UnicodeDecodeError as error:
-            raise Corrupted(f"the key of a row of postings of content {content.place.content} can't be decoded") from error
-        if len(key) < 6 or segment >= len(lengths):
-            raise Corrupted(f"content {content.place.content} has a row of postings that belongs to no segment")
+            raise Corrupted(f"the key of a row of postings of content {number} can't be decoded") from error
+        if len(key) < 2 or segment >= len(lengths):
+            raise Corrupted(f"content {number} has a row of postings that belongs to no segment")
     return [Segment(tuple(rows.get(at, ())), raw) for at, raw in enumerate(lengths)]
 
 
@@ -116,25 +119,28 @@ class _Searched:
             self._content.cache.keep_lengths(self._kept, at, found)
         return found
 
-    def _row(self, at: int, term: str) -> tuple[bytes, bytes]:
-        """The key and the row of a segment where a term is or would be."""
-        key = posting_key(self._content.place.content, at, term)
-        entry = self._state.floor(POSTINGS, key)
-        if entry is None or entry[0][:6] != key[:6]:
+    def _row(self, at: int, term: str) -> tuple[str, bytes]:
+        """The name and the row of a segment where a term is or would be."""
+        found = row_at(self._floor, self._content.place.postings, at, term)
+        if found is None:
             raise Corrupted(f"segment {at} of content {self._content.place.content} has no postings")
-        return entry
+        return found
+
+    def _floor(self, low: bytes, key: bytes) -> Entry | None:
+        found = self._state.floor(POSTINGS, key)
+        return found if found is not None and found[0] >= low else None
 
     def terms_from(self, at: int, first: str) -> Iterator[str]:
         """The terms of a segment that are not below the first one, in order."""
-        low, _ = self._row(at, first)
-        high = posting_key(self._content.place.content, at + 1, "")
-        for _, row in self._state.scan(POSTINGS, low, high):
+        low = posting_key(0, at, self._row(at, first)[0])[4:]
+        high = posting_key(0, at + 1, "")[4:]
+        for _, row in entries(self._state.scan, POSTINGS, self._content.place.postings, low, high):
             yield from (term for term in postings.row_blocks(row)[0] if term >= first)
 
 
 def lengths_of(state: State, content: Content, number: int) -> array[int]:
     """The number of terms of each node of a segment, read from the store."""
-    raw = state.get(LENGTHS, two_numbers(content.place.content, number))
+    raw = lengths_at(state.get, content.place.postings, number)
     if raw is None:
         raise Corrupted(f"segment {number} of content {content.place.content} has no lengths of nodes")
     return postings.unpack_lengths(raw, segment_size(content.place.nodes, number))

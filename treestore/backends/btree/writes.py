@@ -13,15 +13,8 @@ from typing import Any
 
 import msgspec
 
-from treestore.backends.btree.content import (
-    KnownTexts,
-    NewContent,
-    amend,
-    drop_content,
-    known_texts,
-    live_layout,
-    read_head,
-)
+from treestore.backends.btree.amending import amend
+from treestore.backends.btree.content import Base, NewContent, drop_content, find_base, live_layout, read_head
 from treestore.backends.btree.engine import keycode
 from treestore.backends.btree.engine.bulk import finished
 from treestore.backends.btree.engine.mvcc import State
@@ -118,6 +111,13 @@ class Numbers:
         return number
 
 
+def _take(view: Overlay, numbers: Numbers, counter: bytes) -> int:
+    """The next number, given with the group."""
+    number = numbers.take(view.state, counter)
+    _note(view, counter, number)
+    return number
+
+
 def _note(view: Overlay, counter: bytes, number: int) -> None:
     """Make it durable with the group that this number was given."""
     raw = view.get(COUNTERS, counter)
@@ -141,7 +141,7 @@ def apply(view: Overlay, write: Write, numbers: Numbers) -> None:
             for tree, entries in new.families():
                 view.put_all(tree, entries)
         case AmendNodes():
-            amend(view, write)
+            amend(view, write, lambda: _take(view, numbers, NEXT_CONTENT))
             put_record(view, write.version)
         case DropVersion(version):
             live_layout(view, version)
@@ -151,15 +151,14 @@ def apply(view: Overlay, write: Write, numbers: Numbers) -> None:
 
 def lay_out(view: Overlay, write: ReplaceVersion, numbers: Numbers) -> Generator[None, None, NewContent]:
     """The content of a version with its numbers, not yet written anywhere. Pauses now and then."""
-    policy_id, version_id = write.version.policy_id, write.version.version_id
-    head = read_head(view, policy_id)
+    head = read_head(view, write.version.policy_id)
     if head is None:
         head = Head(numbers.take(view.state, NEXT_POLICY))
-        known = KnownTexts(view, head.number)
+        base = Base(view, head.number, None, len(write.nodes))
     else:
-        known = yield from known_texts(view, head, policy_id, version_id)
-    new = NewContent(write, head, numbers.take(view.state, NEXT_CONTENT), known)
-    yield from new.number_texts()
+        base = yield from find_base(view, head, write)
+    new = NewContent(write, head, numbers.take(view.state, NEXT_CONTENT), base)
+    yield from new.lay_out()
     return new
 
 

@@ -22,7 +22,7 @@ from treestore.bench.contender import BEST, Contender, Hit, Place
 from treestore.bench.corpus import Corpus, PlainNode
 from treestore.bench.run import Mismatch, Say
 from treestore.bench.scale.child import elsewhere
-from treestore.bench.scale.table import Cell, Number, Table
+from treestore.bench.tables import Column, Table, Topic, Value
 from treestore.errors import InvalidInput
 
 STEPS = ("Open", "The first node", "The first subtree", "The first search")
@@ -112,7 +112,7 @@ def check(everything: bool) -> None:
         raise InvalidInput(f"needs a {_DROP} that may be written to, as by root", field="--drop-caches")
 
 
-def measured(nodes: int, rounds: int, everything: bool, folder: Path, say: Say) -> list[Table]:
+def measured(nodes: int, rounds: int, everything: bool, folder: Path, say: Say) -> Topic:
     """One table. ``everything``: not the stores' files alone are dropped from the system's memory, but all that is there."""
     known = corpus.make(nodes)
     here = [kind.name for kind in contenders.available()]
@@ -121,7 +121,7 @@ def measured(nodes: int, rounds: int, everything: bool, folder: Path, say: Say) 
         say(f"cold: filling {name}")
         (folder / f"cold-{name}").mkdir()
         fill(str(folder / f"cold-{name}"), name, nodes)
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[Value, ...]] = []
     dropping: Dropping = "all" if everything else "files"
     ways: tuple[tuple[Dropping, str], ...] = (("nothing", "in memory"), (dropping, "dropped"))
     for how, called in ways if hasattr(os, "posix_fadvise") else ways[:1]:
@@ -129,12 +129,13 @@ def measured(nodes: int, rounds: int, everything: bool, folder: Path, say: Say) 
         found = {name: [_asked(known, folder, name, how, number) for number in range(rounds)] for name in who}
         for step in STEPS:
             times = [[one.seconds[step] for one in found[name] if step in one.seconds] for name in who]
-            rows.append((f"{step}, {called}", *(Number(median(each)) if each else None for each in times)))
+            rows.append((f"{step}, {called}", *(median(each) if each else None for each in times)))
     notes = (
         f"Medians of {rounds} new processes, {nodes:,} nodes, with search. Modules are loaded before.",
         f"In memory: the files are in the system's memory. Dropped: by {_HOW[dropping]}.",
     )
-    return [Table("The first questions of a process", ("WHAT", *map(str.upper, who)), tuple(rows), notes)]
+    columns = (Column("WHAT"), *(Column(name.upper(), "seconds") for name in who))
+    return Topic("Cold starts", (Table("The first questions of a process", columns, tuple(rows)),), notes)
 
 
 def _asked(known: Corpus, folder: Path, name: str, dropping: Dropping, number: int) -> First:

@@ -25,7 +25,7 @@ from treestore.bench.corpus import EPOCH, POLICY, VERSION, PlainNode, PlainVersi
 from treestore.bench.run import Mismatch, Say
 from treestore.bench.scale.child import elsewhere
 from treestore.bench.scale.documents import Documents, Question, store_one, verify
-from treestore.bench.scale.table import Cell, Number, Table
+from treestore.bench.tables import Column, Table, Topic, Value
 
 QUESTIONS = 2000
 TOPS = 16
@@ -181,7 +181,7 @@ class Grown(msgspec.Struct, frozen=True):
     killed: float
 
 
-def measured(sizes: Sequence[int], rounds: int, folder: Path, say: Say) -> list[Table]:
+def measured(sizes: Sequence[int], rounds: int, folder: Path, say: Say) -> Topic:
     """A table for one document, and one for many; each opening is the median of ``rounds``. The stores stay, in folders that
     :func:`store_folder` names."""
     tables = []
@@ -192,7 +192,7 @@ def measured(sizes: Sequence[int], rounds: int, folder: Path, say: Say) -> list[
             documents = Documents.of(nodes, many)
             grown.append(_grown(documents, rounds, store_folder(folder, nodes, many), folder))
         tables.append(_table(grown, many))
-    return tables
+    return Topic("Growth", tuple(tables), NOTES)
 
 
 def store_folder(folder: Path, nodes: int, many: bool) -> Path:
@@ -219,15 +219,16 @@ def _grown(documents: Documents, rounds: int, place: Path, folder: Path) -> Grow
 def _table(grown: Sequence[Grown], many: bool) -> Table:
     first, last = grown[0], grown[-1]
 
-    def row(what: str, of: Callable[[Grown], float | None], limit: Callable[[Grown], float] | None = None) -> tuple[Cell, ...]:
+    def row(
+        what: str, of: Callable[[Grown], float | None], limit: Callable[[Grown], float] | None = None
+    ) -> tuple[Value, ...]:
         values = [of(one) for one in grown]
-        cells: list[Cell] = [None if value is None else Number(value) for value in values]
         low, high = values[0], values[-1]
-        cells.append(None if low is None or high is None else Number(high / low, "x"))
-        return (what, *cells, None if limit is None else Number(median(map(limit, grown))))
+        growth = None if low is None or high is None else high / low
+        return (what, *values, growth, None if limit is None else median(map(limit, grown)))
 
     rows = [
-        ("Logarithm of the size", *[None for _ in grown], Number(math.log(last.nodes) / math.log(first.nodes), "x"), None),
+        ("Logarithm of the size", *[None for _ in grown], math.log(last.nodes) / math.log(first.nodes), None),
         row("Store, a node", lambda one: one.filled / one.nodes),
         row("Node by id, first", lambda one: one.asked.node_first, lambda one: one.decode),
         row("  SQLite by id, first", lambda one: None if one.sqlite is None else one.sqlite.node_first),
@@ -245,13 +246,20 @@ def _table(grown: Sequence[Grown], many: bool) -> Table:
     rows = [one for one in rows if not (many and str(one[0]).startswith("  SQLite"))]
     return Table(
         f"Growth: nodes in {where}",
-        ("WHAT", *(f"{one.nodes:,}" for one in grown), "GROWTH", "LIMIT"),
-        tuple(rows),
         (
-            "Stored without search. GROWTH: the largest store against the smallest.",
-            "LIMIT: decoding one node from a list of bytes; a write of the same bytes and one fdatasync.",
-            f"After a kill: {COMMITS} small commits are replayed.",
+            Column("WHAT"),
+            *(Column(f"{one.nodes:,}", "seconds") for one in grown),
+            Column("GROWTH", "times"),
+            Column("LIMIT", "seconds"),
         ),
+        tuple(rows),
         tuple(float(one.nodes) for one in grown),
         "nodes",
     )
+
+
+NOTES = (
+    "Stored without search. GROWTH: the largest store against the smallest.",
+    "LIMIT: decoding one node from a list of bytes; a write of the same bytes and one fdatasync.",
+    f"After a kill: {COMMITS} small commits are replayed.",
+)

@@ -22,7 +22,7 @@ from treestore.bench.run import Mismatch, Say
 from treestore.bench.scale.child import elsewhere
 from treestore.bench.scale.documents import Documents, Question, store_one, verify
 from treestore.bench.scale.growth import store_folder
-from treestore.bench.scale.table import Cell, Number, Table
+from treestore.bench.tables import Column, Table, Topic, Value, value_text
 
 _STATUS = Path("/proc/self/status")
 _TREE_EVERY = 200
@@ -99,12 +99,13 @@ def _taken(store: treestore.SyncTreeStore, before: int, reads: int = 0) -> Taken
     return Taken(most - before, now - before, cached, reads)
 
 
-def measured(sizes: Sequence[int], caches: Sequence[int], seconds: float, folder: Path, say: Say) -> list[Table]:
-    """One table. The stores to be read are those of :func:`treestore.bench.scale.growth.measured`."""
+def measured(sizes: Sequence[int], caches: Sequence[int], seconds: float, folder: Path, say: Say) -> Topic | None:
+    """One table, if the system says how much memory is taken. The stores to be read are those of
+    :func:`treestore.bench.scale.growth.measured`."""
     if not possible():
         say("memory is left out: this system has no /proc/self/status")
-        return []
-    rows: list[tuple[Cell, ...]] = []
+        return None
+    rows: list[tuple[Value, ...]] = []
     beyond: list[float] = []
     for cache_mb in caches:
         for many in (False, True):
@@ -112,17 +113,19 @@ def measured(sizes: Sequence[int], caches: Sequence[int], seconds: float, folder
                 say(f"memory: {verb.lower()} with a cache of {cache_mb} MB, {'many documents' if many else 'one document'}")
                 found = [_one(verb, nodes, many, cache_mb, seconds, folder) for nodes in sizes]
                 what = f"{verb} {'many documents' if many else 'one document'}, cache {cache_mb} MB"
-                cells = [Number(one.most, "B") for one in found]
-                rows.append((what, *cells, Number(found[-1].cached, "B"), Number(cache_mb << 20, "B")))
+                rows.append((what, *(one.most for one in found), found[-1].cached, cache_mb << 20))
                 if many or verb == "Read":
                     beyond += [one.most - (cache_mb << 20) for one in found]
+    most = value_text(max(0.0, *beyond), "memory")
     notes = (
-        f"At most {Number(max(0.0, *beyond), 'B')} beyond the cache, but for one document that is stored: that is held whole.",
+        f"At most {most} beyond the cache, but for one document that is stored: that is held whole.",
         "CACHED: what the largest store says that pages, changed pages and kept nodes take.",
         f"Each reads for {seconds:g} s.",
     )
-    headings = ("WHAT", *(f"{nodes:,}" for nodes in sizes), "CACHED", "LIMIT")
-    return [Table("Memory beyond that before the opening", headings, tuple(rows), notes, tuple(map(float, sizes)), "nodes")]
+    headings = (*(f"{nodes:,}" for nodes in sizes), "CACHED", "LIMIT")
+    columns = (Column("WHAT"), *(Column(heading, "memory") for heading in headings))
+    table = Table("Memory beyond that before the opening", columns, tuple(rows), tuple(map(float, sizes)), "nodes")
+    return Topic("Memory", (table,), notes)
 
 
 def _one(verb: str, nodes: int, many: bool, cache_mb: int, seconds: float, folder: Path) -> Taken:

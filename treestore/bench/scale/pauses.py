@@ -25,7 +25,7 @@ from treestore.bench import corpus, truth
 from treestore.bench.corpus import EPOCH, POLICY, SEED, VERSION, Corpus, small_tree
 from treestore.bench.run import Mismatch, Say
 from treestore.bench.scale.child import elsewhere
-from treestore.bench.scale.table import Cell, Number, Table
+from treestore.bench.tables import Column, Table, Topic, Value
 
 LIMIT = 0.020
 """Seconds that no gap should take while a checkpoint or a bulk store runs."""
@@ -273,18 +273,19 @@ def watch(folder: str, nodes: int, log_mb: int) -> list[Gaps]:
     return asyncio.run(scenes())
 
 
-def measured(nodes: int, log_mb: int, folder: Path, say: Say) -> list[Table]:
+def measured(nodes: int, log_mb: int, folder: Path, say: Say) -> Topic:
     """One table."""
     say(f"pauses: a store of {nodes:,} nodes")
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[Value, ...]] = []
     for one in watch(str(folder / "pauses"), nodes, log_mb):
-        times = map(Number, (one.half, one.most, one.longest, one.busiest.computed))
-        rows.append((one.what, Number(one.count, ""), *times, one.busiest.mostly, Number(one.too_long, "")))
+        times = (one.half, one.most, one.longest, one.busiest.computed)
+        rows.append((one.what, one.count, *times, one.busiest.mostly, one.too_long))
     over = f"> {LIMIT * 1e3:.0f} MS"
-    headings = ("MEANWHILE", "READS", "P50", "P99", "MAX", "COMPUTED", "MOSTLY", over)
+    timed = (Column(heading, "seconds") for heading in ("P50", "P99", "MAX", "COMPUTED"))
+    columns = (Column("MEANWHILE"), Column("READS", "count"), *timed, Column("MOSTLY"), Column(over, "count"))
     notes = (
         f"Gaps between answers to a task that reads nodes by id; aim: {over} is 0 in a checkpoint and in a bulk store.",
         "COMPUTED: the most that this process computed in a gap, mostly in the thread of the loop (own), in the collector",
         f"(gc) or in other threads; {over}: in how many gaps that was more. The rest of MAX is waiting for disk or machine.",
     )
-    return [Table(f"Pauses of a reader, {nodes:,} nodes", headings, tuple(rows), notes)]
+    return Topic("Pauses", (Table(f"Pauses of a reader, {nodes:,} nodes", columns, tuple(rows)),), notes)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from treestore.bench.report import time_text
-from treestore.bench.scale.table import Number, Table
+from treestore.bench.tables import Table, Topic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +19,9 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#9
 _MARKS = "osD^vP*X"
 
 
-def draw(tables: Sequence[Table], path: Path) -> None:
+def draw(found: Sequence[Topic], path: Path) -> None:
     """Write the picture, in the format that the file's suffix names (``.svg``, ``.png``). Raises OSError."""
+    tables = [table for topic in found for table in topic.tables]
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -44,18 +45,18 @@ def draw(tables: Sequence[Table], path: Path) -> None:
 
 def _lines(panel: Axes, table: Table) -> None:
     """A line for each row, over the sizes; a dashed one for each limit in the last column."""
-    unit = ""
+    in_memory = table.columns[1].unit == "memory"
+    unit, factor = ("MB", 2**-20) if in_memory else ("seconds", 1.0)
     limits: set[float] = set()
-    for number, row in enumerate(one for one in table.rows if isinstance(one[1], Number)):
-        cells = [cell for cell in row[1 : 1 + len(table.axis)] if isinstance(cell, Number)]
-        if len(cells) < len(table.axis):
+    for number, row in enumerate(one for one in table.rows if one[1] is not None):
+        values = [value for value in row[1 : 1 + len(table.axis)] if isinstance(value, float | int)]
+        if len(values) < len(table.axis):
             continue
-        unit, factor = ("MB", 2**-20) if cells[0].unit == "B" else ("seconds", 1.0)
         called = str(row[0]).strip()
         colour, mark = COLOURS[number % len(COLOURS)], _MARKS[number // len(COLOURS)]
-        panel.plot(table.axis, [cell.value * factor for cell in cells], mark, ls="-", ms=4, color=colour, label=called)
-        if unit == "MB" and isinstance(row[-1], Number):
-            limits.add(row[-1].value * factor)
+        panel.plot(table.axis, [value * factor for value in values], mark, ls="-", ms=4, color=colour, label=called)
+        if in_memory and isinstance(row[-1], float | int):
+            limits.add(row[-1] * factor)
     for limit in sorted(limits):
         panel.axhline(limit, color="#777777", linewidth=0.8, linestyle="--")
         where = (table.axis[0], limit)
@@ -69,14 +70,14 @@ def _lines(panel: Axes, table: Table) -> None:
 
 def _bars(panel: Axes, table: Table) -> None:
     """A group of bars for each row, one for each column of times."""
-    timed = [i for i in range(1, len(table.headings)) if any(_seconds(row[i]) for row in table.rows)]
+    timed = [i for i, column in enumerate(table.columns) if column.unit == "seconds" and any(row[i] for row in table.rows)]
     thick = 0.8 / max(len(timed), 1)
     for place, row in enumerate(table.rows):
         for number, column in enumerate(timed):
-            seconds = _seconds(row[column])
-            if seconds:
+            seconds = row[column]
+            if isinstance(seconds, float) and seconds:
                 at = place + number * thick
-                label = table.headings[column].lower() if place == 0 else None
+                label = table.columns[column].heading.lower() if place == 0 else None
                 panel.barh(at, seconds, height=thick * 0.9, color=COLOURS[number], label=label)
                 panel.annotate(
                     time_text(seconds), (seconds, at), textcoords="offset points", xytext=(3, 0), va="center", fontsize=6
@@ -87,7 +88,3 @@ def _bars(panel: Axes, table: Table) -> None:
     panel.set_xlabel("seconds")
     panel.margins(x=0.12)
     panel.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def _seconds(cell: object) -> float:
-    return cell.value if isinstance(cell, Number) and cell.unit == "s" else 0.0

@@ -22,7 +22,7 @@ from treestore.bench.corpus import EPOCH, VERSION, Tree, small_tree
 from treestore.bench.run import Mismatch, Say
 from treestore.bench.scale.child import elsewhere
 from treestore.bench.scale.documents import verify
-from treestore.bench.scale.table import Number, Table
+from treestore.bench.tables import Column, Table, Topic, Value
 
 SETTINGS = treestore.Settings(cache_size_mb=4096, wal_file_size_mb=4096)
 """So large that no checkpoint is due while the log grows."""
@@ -92,17 +92,17 @@ def recover(folder: str, groups: int) -> Recovered:
     return Recovered(seconds, read)
 
 
-def measured(megabytes: Sequence[int], rounds: int, folder: Path, say: Say) -> list[Table]:
+def measured(megabytes: Sequence[int], rounds: int, folder: Path, say: Say) -> Topic:
     """One table, of medians of so many rounds."""
-    rows = []
+    rows: list[tuple[Value, ...]] = []
     for size in megabytes:
         say(f"recovery: a log of {size} MB")
         place = folder / f"log-{size}"
         log = write(str(place), size << 20)
         found = [recover(str(place), log.groups) for _ in range(rounds)]
         seconds, reading = median(one.seconds for one in found), median(one.reading for one in found)
-        each = Number(seconds / log.groups), Number(seconds / (log.written / 2**20))
-        rows.append((f"{size} MB", Number(log.groups, ""), Number(seconds), *each, Number(reading)))
-    headings = ("LOG", "GROUPS", "OPENING", "A GROUP", "A MB", "LIMIT")
+        rows.append((f"{size} MB", log.groups, seconds, seconds / log.groups, seconds / (log.written / 2**20), reading))
+    timed = (Column(heading, "seconds") for heading in ("OPENING", "A GROUP", "A MB", "LIMIT"))
+    columns = (Column("LOG"), Column("GROUPS", "count"), *timed)
     notes = ("LIMIT: reading the log files and their CRC-32. Each group is a document of one node.",)
-    return [Table("Recovery by the length of the log", headings, tuple(rows), notes)]
+    return Topic("Recovery", (Table("Recovery by the length of the log", columns, tuple(rows)),), notes)

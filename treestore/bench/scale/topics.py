@@ -9,8 +9,8 @@ import msgspec
 
 from treestore.bench.run import Say
 from treestore.bench.scale import cold, growth, memory, pauses, recovery
-from treestore.bench.scale.table import Table
 from treestore.bench.session import MAX_ROUNDS, check_count, workplace
+from treestore.bench.tables import Topic
 from treestore.config import MAX_MEGABYTES
 from treestore.errors import InvalidInput
 from treestore.trees.rules import MAX_NODES
@@ -54,21 +54,21 @@ class Sizes(msgspec.Struct, frozen=True):
         cold.check(self.drop_caches)
 
 
-def measured(sizes: Sizes, topics: Sequence[str], folder: Path | None, say: Say) -> list[Table]:
-    """The tables of some topics. Raises InvalidInput for sizes out of bounds and a folder that can't be written to, and
+def measured(sizes: Sizes, topics: Sequence[str], folder: Path | None, say: Say) -> list[Topic]:
+    """What some topics find. Raises InvalidInput for sizes out of bounds and a folder that can't be written to, and
     :class:`~treestore.bench.run.Mismatch` if an answer is wrong."""
     sizes.check()
-    tables: list[Table] = []
+    found: list[Topic | None] = []
     with workplace(folder) as place:
         if "growth" in topics or "memory" in topics:
             grown = growth.measured(sizes.nodes, sizes.rounds, place, say)  # memory reads the stores that it leaves
-            tables += grown if "growth" in topics else []
+            found.append(grown if "growth" in topics else None)
         if "memory" in topics:
-            tables += memory.measured(sizes.nodes, sizes.caches, sizes.seconds, place, say)
+            found.append(memory.measured(sizes.nodes, sizes.caches, sizes.seconds, place, say))
         if "pauses" in topics:
-            tables += pauses.measured(sizes.document, sizes.checkpoint_mb, place, say)
+            found.append(pauses.measured(sizes.document, sizes.checkpoint_mb, place, say))
         if "recovery" in topics:
-            tables += recovery.measured(sizes.logs, sizes.rounds, place, say)
+            found.append(recovery.measured(sizes.logs, sizes.rounds, place, say))
         if "cold" in topics:
-            tables += cold.measured(sizes.document, sizes.rounds, sizes.drop_caches, place, say)
-    return tables
+            found.append(cold.measured(sizes.document, sizes.rounds, sizes.drop_caches, place, say))
+    return [topic for topic in found if topic is not None]

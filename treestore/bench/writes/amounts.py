@@ -19,10 +19,10 @@ import msgspec
 from treestore.bench.contender import Place
 from treestore.bench.contenders.sqlite import Sqlite
 from treestore.bench.run import Mismatch, Say
+from treestore.bench.tables import Aim, Column, Table, Topic, Value
 from treestore.bench.writes import held
 from treestore.bench.writes.disks import WatchedDisk, Written
 from treestore.bench.writes.given import Author, Store
-from treestore.bench.writes.topics import Aim, Column, Table, Topic, Value
 from treestore.bench.writes.writers import EachAlone, Threads, opened_again
 
 SECTIONS, CHANGED = 500, 2

@@ -19,11 +19,11 @@ import msgspec
 
 from treestore.bench.corpus import Tree
 from treestore.bench.run import Say, take_out_of_sight
+from treestore.bench.tables import Aim, Column, Table, Topic, Value
 from treestore.bench.writes import held
 from treestore.bench.writes.disks import WatchedDisk
 from treestore.bench.writes.given import Author, Store, Write
 from treestore.bench.writes.groups import at
-from treestore.bench.writes.topics import Aim, Column, Table, Topic, Value
 from treestore.bench.writes.writers import DiskAlone, Question, Ran, Tasks, Threads
 
 READERS = 8

@@ -15,9 +15,9 @@ from statistics import median
 import msgspec
 
 from treestore.bench.run import Say, take_out_of_sight
+from treestore.bench.tables import Aim, Column, Table, Topic, Value
 from treestore.bench.writes import held
 from treestore.bench.writes.given import Amend, Author, Delete, Store, Write, shared_out
-from treestore.bench.writes.topics import Aim, Column, Table, Topic, Value
 from treestore.bench.writes.writers import DiskAlone, EachAlone, Gathered, Ran, Tasks, Threads, Writer
 
 CALLERS = (1, 8, 64)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from treestore.bench.cases import SQLITE, TREESTORE
 from treestore.bench.contenders.disk import DISK
 from treestore.bench.plot import COLOURS
-from treestore.bench.writes.topics import Table, Topic, Value, value_text
+from treestore.bench.tables import Table, Topic, Value, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

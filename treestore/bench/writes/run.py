@@ -10,12 +10,12 @@ import msgspec
 
 from treestore.bench.run import Say
 from treestore.bench.session import check_count, workplace
+from treestore.bench.tables import Topic
 from treestore.bench.writes import amounts, beside, groups, stages
 from treestore.bench.writes.amounts import SECTIONS
 from treestore.bench.writes.beside import SYNCS, WRITERS
 from treestore.bench.writes.given import Author
 from treestore.bench.writes.groups import CALLERS
-from treestore.bench.writes.topics import Topic
 from treestore.errors import InvalidInput
 from treestore.trees.rules import MAX_NODES
 

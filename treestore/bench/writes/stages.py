@@ -27,9 +27,9 @@ from treestore.bench.contenders.disk import Disk
 from treestore.bench.contenders.sqlite import Sqlite
 from treestore.bench.corpus import Tree
 from treestore.bench.run import Mismatch, Say, take_out_of_sight
+from treestore.bench.tables import Column, Table, Topic, Value
 from treestore.bench.writes import held
 from treestore.bench.writes.given import Author, Store
-from treestore.bench.writes.topics import Column, Table, Topic, Value
 from treestore.bench.writes.writers import EachAlone, Threads
 
 INTERVAL = 0.001

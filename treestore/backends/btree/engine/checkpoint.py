@@ -32,9 +32,11 @@ class Checkpoint:
     """One checkpoint of one committed moment, planned when it is made. ``chain`` are the pages that its free list takes,
     ``free`` the runs that will be free and ``page_count`` the size of the store, once it is durable."""
 
-    def __init__(self, state: State, freelist: FreeList, old_chain: list[Run], dirty: int) -> None:
-        """Raises DiskFull where the store can't have as many pages; nothing is changed then."""
+    def __init__(self, state: State, freelist: FreeList, old_chain: list[Run], dirty: int, log_end: int) -> None:
+        """``log_end`` is the byte behind the state's record in the log (0: not known). Raises DiskFull where the store can't
+        have as many pages; nothing is changed then."""
         self.state = state
+        self._log_end = log_end
         self.dirty = dirty
         self._nodes: list[Node] = []
         self._values: list[Overflow] = []
@@ -65,7 +67,7 @@ class Checkpoint:
             raise
         freelist.give_up(state.epoch, old_chain)
         for (leaf, i), value in zip(long, self._values, strict=True):
-            leaf.values[i] = value
+            leaf.lists()[1][i] = value
         for node, page in zip(self._nodes, pages, strict=True):
             node.page = page
 
@@ -120,6 +122,7 @@ class Checkpoint:
             page_count=self.page_count,
             freelist=self._freelist_reference,
             log=log,
+            log_end=self._log_end,
             roots={
                 tree: (root.level, root.entries, self._reference(root.child)) for tree, root in self.state.roots.items()
             },
@@ -131,11 +134,7 @@ class Checkpoint:
         for value in self._values:
             value.content = None
         for i, node in enumerate(self._nodes):
-            node.reference = self._references[id(node)]
-            if isinstance(node, Branch):
-                for j, child in enumerate(node.children):
-                    if not isinstance(child, int):
-                        node.children[j] = child.reference
+            node.settle(self._references[id(node)])
             pager.keep(node)
             if i % _STEP == 0:
                 yield

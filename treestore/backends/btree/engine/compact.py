@@ -28,15 +28,16 @@ class Rewritten(NamedTuple):
     free: list[Run]
 
 
-def rewrite(fs: FileSystem, path: str, old: State, meta: Meta, cache_bytes: int) -> Rewritten:
+def rewrite(fs: FileSystem, path: str, old: State, meta: Meta, cache_bytes: int, log_end: int = 0) -> Rewritten:
     """Write the entries of a state to a new file, synced but under its own name. It has the store id of ``meta`` and the
-    state's LSN, so the log goes on fitting when it takes the place of that store's file. Raises DiskFull, Corrupted."""
+    state's LSN, whose record ends at byte ``log_end`` of the log (0: not known), so the log goes on fitting when it takes the
+    place of that store's file. Raises DiskFull, Corrupted."""
     file = fs.open(path, create=True)
     try:
         pager = Pager(file, cache_bytes)
         freelist = FreeList([], 1)
         state = _copied(old, pager, freelist)
-        checkpoint = Checkpoint(state, freelist, [], 0)
+        checkpoint = Checkpoint(state, freelist, [], 0, log_end)
         for _ in checkpoint.write(PageWriter(file)):
             pass
         file.sync()

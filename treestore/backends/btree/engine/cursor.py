@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from treestore.backends.btree.engine.format import MAX_KEY, Value
-from treestore.backends.btree.engine.node import Branch, Child, Leaf, Root
+from treestore.backends.btree.engine.node import Branch, Child, Leaf, Page, Root
 from treestore.backends.btree.engine.pager import Pager
 
 
-def leaf_of(root: Root, key: bytes, pager: Pager) -> Leaf:
-    """The leaf that holds a key, if any does."""
+def leaf_of(root: Root, key: bytes, pager: Pager) -> Leaf | Page:
+    """The leaf that holds a key, if any does; one that nobody has read yet as its page."""
     child = root.child
     level = root.level
     while True:
         node = pager.nodes.get(child) if type(child) is int else child  # the cache, without a call
-        if node is None or isinstance(node, int):
-            node = pager.node(child, level)
+        if type(node) is not Branch and type(node) is not Leaf:
+            node = pager.glance(child, level)
         node.hot = True
-        if type(node) is Leaf:
+        if not isinstance(node, Branch):
             return node
-        assert type(node) is Branch
         child = node.children[bisect_right(node.keys, key)]
         level -= 1
 
@@ -31,6 +30,8 @@ def get(root: Root | None, key: bytes, pager: Pager) -> Value | None:
     if root is None:
         return None
     leaf = leaf_of(root, key, pager)
+    if isinstance(leaf, Page):
+        return leaf.get(key)
     keys = leaf.keys
     i = bisect_left(keys, key)
     if i < len(keys) and keys[i] == key:
@@ -43,6 +44,8 @@ def floor(root: Root | None, key: bytes, pager: Pager) -> tuple[bytes, Value] | 
     if root is None:
         return None
     leaf = leaf_of(root, key, pager)
+    if isinstance(leaf, Page):
+        leaf = leaf.decoded()
     i = bisect_right(leaf.keys, key)
     return (leaf.keys[i - 1], leaf.values[i - 1]) if i else next(scan_back(root, b"", key, pager), None)
 
@@ -63,10 +66,10 @@ class Cursor:
         self._root = root
         self._pager = pager
         self._nodes = pager.nodes
-        self._keys: list[bytes] = []
-        self._values: list[Value] = []
-        self._separators: list[bytes] = []
-        self._children: list[Child] = []
+        self._keys: Sequence[bytes] = ()
+        self._values: Sequence[Value] = ()
+        self._separators: Sequence[bytes] = ()
+        self._children: Sequence[Child] = ()
         self._low = self._high = b""
 
     def get(self, key: bytes) -> bytes | None:
@@ -76,14 +79,16 @@ class Cursor:
             if self._low <= key < self._high:
                 child = self._children[bisect_right(self._separators, key)]
                 leaf = self._nodes.get(child) if type(child) is int else child  # the cache, without a call
-                if leaf is None:
+                if type(leaf) is not Leaf:
                     leaf = self._pager.node(child, 0)
-                assert type(leaf) is Leaf
+                    assert type(leaf) is Leaf
                 leaf.hot = True
             elif self._root is None:
                 return None
             else:
                 leaf = self._descend(self._root, key)
+                if isinstance(leaf, Page):
+                    return leaf.get(key)
             keys = self._keys = leaf.keys
             self._values = leaf.values
         i = bisect_left(keys, key)
@@ -92,20 +97,25 @@ class Cursor:
         value = self._values[i]
         return value if type(value) is bytes else self._pager.value(value)
 
-    def _descend(self, root: Root, key: bytes) -> Leaf:
-        """The leaf that holds a key, if any does, from the root; the branch above it is remembered."""
+    def _descend(self, root: Root, key: bytes) -> Leaf | Page:
+        """The leaf that holds a key, if any does, from the root, or its page if nobody has read it yet; the branch above it is
+        remembered."""
         low, high = b"", _ABOVE_ALL
-        node = self._pager.node(root.child, root.level)
-        node.hot = True
-        while isinstance(node, Branch):
-            if node.level == 1:
+        child, level = root.child, root.level
+        while True:
+            node = self._nodes.get(child) if type(child) is int else child  # the cache, without a call
+            if type(node) is not Branch and type(node) is not Leaf:
+                node = self._pager.glance(child, level)
+            node.hot = True
+            if not isinstance(node, Branch):
+                return node
+            if level == 1:
                 self._separators, self._children, self._low, self._high = node.keys, node.children, low, high
             i = bisect_right(node.keys, key)
             low = node.keys[i - 1] if i else low
             high = node.keys[i] if i < len(node.keys) else high
-            node = self._pager.node(node.children[i], node.level - 1)
-            node.hot = True
-        return node
+            child = node.children[i]
+            level -= 1
 
 
 def _path(root: Root, key: bytes | None, pager: Pager, *, last: bool = False) -> tuple[Leaf, list[tuple[Branch, int]]]:
@@ -140,7 +150,7 @@ def _neighbour(above: list[tuple[Branch, int]], step: int, pager: Pager) -> Leaf
 
 def pieces(
     root: Root | None, low: bytes, high: bytes | None, pager: Pager
-) -> Iterator[tuple[list[bytes], list[Value]]]:
+) -> Iterator[tuple[Sequence[bytes], Sequence[Value]]]:
     """Entries with ``low <= key < high`` (no upper end: None) in key order, as keys and values, leaf by leaf."""
     if root is None:
         return

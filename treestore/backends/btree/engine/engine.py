@@ -76,6 +76,7 @@ class Engine:
             next_lsn=recovered.state.lsn + 1,
             number=recovered.log_number,
             file_size=options.log_file_bytes,
+            end=recovered.log_end,
         )
         self._log_mark = -recovered.replayed_bytes  # bytes written to the log up to the last checkpoint
         self._checkpointing = threading.RLock()
@@ -309,7 +310,8 @@ class Engine:
             return None
         try:
             with self._whole(undone=DiskFull):
-                self._checkpoint = Checkpoint(self.state, self._freelist, self._chain, self.dirty)
+                log_end = self._log.end(self.state.lsn)
+                self._checkpoint = Checkpoint(self.state, self._freelist, self._chain, self.dirty, log_end)
         except DiskFull as error:
             self._stuck = str(error)
             raise
@@ -401,7 +403,7 @@ class Engine:
         old = self.state
         before = old.pager.file.size()
         path = os.path.join(self.folder, NEW_DATA)
-        new = rewrite(self._fs, path, old, self._meta, self.options.cache_bytes)
+        new = rewrite(self._fs, path, old, self._meta, self.options.cache_bytes, self._log.end(old.lsn))
         with self._whole():  # from the rename on, this file is the store
             self._fs.rename(path, os.path.join(self.folder, DATA))
             self._fs.sync_folder(self.folder)
@@ -431,6 +433,7 @@ class Engine:
             "cache_limit_bytes": self.options.cache_bytes,
             "dirty_bytes": max(self.dirty, 0),
             "pages_read": self.state.pager.reads,
+            "pages_decoded": self.state.pager.decoded,
             "commits": self.state.lsn,
             "checkpoints": self.checkpoints,
             "replayed_groups": self.replayed,
@@ -451,7 +454,11 @@ class Engine:
                 _log.warning("%s: no checkpoint at closing: %s", self.folder, error)
             finally:
                 with self.writer:
-                    self._let_go("the store is closed")
+                    try:
+                        if self._poison is None and self.state.lsn == self._meta.lsn:
+                            self._log.finish()
+                    finally:
+                        self._let_go("the store is closed")
 
     def _let_go(self, reason: str) -> None:
         self._closed = reason

@@ -8,6 +8,7 @@ values and back and raise Corrupted for bytes that make no sense; they do no I/O
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from itertools import accumulate, chain, pairwise
 from zlib import crc32
 
@@ -15,7 +16,7 @@ import msgspec
 
 from treestore.errors import Corrupted, MigrationError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PAGE_SIZE = 8192  # best for reads and writes together, of 4, 8, 16 and 32 KiB
 META_SIZE = 4096  # a meta page fills one sector of today's disks, so the two never share one
 META_SLOTS = (0, META_SIZE)  # byte offsets of the two meta pages; together they fill page 0
@@ -75,7 +76,7 @@ def _seal(page: int, kind: int, level: int, count: int, body: bytes) -> tuple[in
     return page << 32 | checksum, raw.ljust(PAGE_SIZE, b"\0")
 
 
-def encode_leaf(page: int, keys: list[bytes], values: list[Value]) -> tuple[int, bytes]:
+def encode_leaf(page: int, keys: Sequence[bytes], values: Sequence[Value]) -> tuple[int, bytes]:
     """A leaf's reference and its PAGE_SIZE bytes."""
     cells = [value for value in values if type(value) is bytes]
     lengths = list(map(len, cells))
@@ -94,7 +95,7 @@ def encode_leaf(page: int, keys: list[bytes], values: list[Value]) -> tuple[int,
     return _seal(page, kind, 0, count, b"".join((table, *keys, *cells)))
 
 
-def encode_branch(page: int, level: int, keys: list[bytes], references: list[int]) -> tuple[int, bytes]:
+def encode_branch(page: int, level: int, keys: Sequence[bytes], references: Sequence[int]) -> tuple[int, bytes]:
     """A branch's reference and its PAGE_SIZE bytes; ``keys`` are the separators, one fewer than the children."""
     table = struct.pack(f"<{len(references)}Q{len(keys)}H", *references, *map(len, keys))
     return _seal(page, BRANCH, level, len(references), b"".join((table, *keys)))
@@ -115,7 +116,7 @@ def verify(reference: int, raw: bytes) -> tuple[int, int, int, int]:
     return kind, level, count, used
 
 
-def decode_leaf(page: int, raw: bytes, count: int, used: int) -> tuple[list[bytes], list[Value]]:
+def decode_leaf(page: int, raw: bytes, count: int, used: int) -> tuple[tuple[bytes, ...], tuple[Value, ...]]:
     """Keys and values of a verified leaf page."""
     if 4 * count > used:
         raise damaged(page, "its count makes no sense")
@@ -128,17 +129,40 @@ def decode_leaf(page: int, raw: bytes, count: int, used: int) -> tuple[list[byte
     middle = start + sum(lengths[:count])
     if middle + sum(sizes) != end:
         raise damaged(page, "its lengths do not fill it")
-    keys = _cells(raw, lengths[:count], start, middle)
-    values: list[Value] = [*_cells(raw, sizes, middle, end)]
-    if not plain:
-        for i, size in enumerate(lengths[count:]):
-            cell = values[i]
-            if size == _OVERFLOW_MARK and type(cell) is bytes:
-                values[i] = Overflow(*_POINTER.unpack(cell))
-    return keys, values
+    keys, cells = _cells(raw, lengths[:count], start, middle), _cells(raw, sizes, middle, end)
+    if plain:
+        return keys, cells
+    pairs = zip(cells, lengths[count:], strict=True)
+    return keys, tuple([Overflow(*_POINTER.unpack(cell)) if size == _OVERFLOW_MARK else cell for cell, size in pairs])
 
 
-def decode_branch(page: int, raw: bytes, count: int, used: int) -> tuple[list[bytes], list[int]]:
+def find_in_leaf(page: int, raw: bytes, count: int, used: int, key: bytes) -> bytes | None:
+    """The value of a key in a verified page of type LEAF, of which nothing but the keys on the way is taken out. Where a key
+    lies is the sum of the lengths before it; of those each is added once."""
+    if 4 * count > used:
+        raise damaged(page, "its count makes no sense")
+    lengths = struct.unpack_from(f"<{2 * count}H", raw, PAGE_HEADER)
+    offset = PAGE_HEADER + 4 * count
+    values = offset + sum(lengths[:count])
+    if values + sum(lengths[count:]) != PAGE_HEADER + used:
+        raise damaged(page, "its lengths do not fill it")
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        begin = offset + sum(lengths[low:middle])
+        end = begin + lengths[middle]
+        found = raw[begin:end]
+        if found == key:
+            at = values + sum(lengths[count : count + middle])
+            return raw[at : at + lengths[count + middle]]
+        if found < key:
+            low, offset = middle + 1, end
+        else:
+            high = middle
+    return None
+
+
+def decode_branch(page: int, raw: bytes, count: int, used: int) -> tuple[tuple[bytes, ...], tuple[int, ...]]:
     """Separators and references of a verified branch page."""
     if count == 0 or 10 * count - 2 > used:
         raise damaged(page, "its count makes no sense")
@@ -146,15 +170,15 @@ def decode_branch(page: int, raw: bytes, count: int, used: int) -> tuple[list[by
     start, end = PAGE_HEADER + 10 * count - 2, PAGE_HEADER + used
     if start + sum(table[count:]) != end:
         raise damaged(page, "its lengths do not fill it")
-    return _cells(raw, table[count:], start, end), list(table[:count])
+    return _cells(raw, table[count:], start, end), table[:count]
 
 
-def _cells(raw: bytes, lengths: tuple[int, ...], start: int, end: int) -> list[bytes]:
+def _cells(raw: bytes, lengths: tuple[int, ...], start: int, end: int) -> tuple[bytes, ...]:
     """What lies one after the other from ``start`` to ``end``. Most keys of a page are of one length: those are cut in C."""
     count = len(lengths)
     if count and lengths[0] and lengths.count(lengths[0]) == count:
-        return list(chain.from_iterable(struct.iter_unpack(f"{lengths[0]}s", raw[start:end])))
-    return [raw[a:b] for a, b in pairwise(accumulate(lengths, initial=start))]
+        return tuple(chain.from_iterable(struct.iter_unpack(f"{lengths[0]}s", raw[start:end])))
+    return tuple([raw[a:b] for a, b in pairwise(accumulate(lengths, initial=start))])
 
 
 def encode_overflow(page: int, content: bytes) -> tuple[int, bytes]:
@@ -196,6 +220,7 @@ def decode_freelist(reference: int, raw: bytes) -> tuple[int, list[tuple[int, in
 
 _META = struct.Struct("<16sII16sQQQQQQH")
 _ROOT = struct.Struct("<BBQQ")  # tree, level, entries, reference
+_LOG_END = META_SIZE - 12  # where ``log_end`` is; older versions of treestore have zeros there and look at nothing of it
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,7 +228,8 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
 
     ``generation`` counts checkpoints; ``lsn`` is the last log record that is in it; ``epoch`` numbers the commits;
     ``page_count`` pages belong to the store; ``freelist`` refers to the first page of the free list (0: none); ``log`` is
-    the number of the newest log file then (0: none). ``roots`` maps a tree's number to its level, its number of entries
+    the number of the newest log file then (0: none); ``log_end`` is the byte behind record ``lsn`` in the log file that has it
+    (0: not known). ``roots`` maps a tree's number to its level, its number of entries
     and the reference of its root.
     """
 
@@ -215,6 +241,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     freelist: int
     log: int
     roots: dict[int, tuple[int, int, int]]
+    log_end: int = 0
 
 
 def encode_meta(meta: Meta) -> bytes:
@@ -233,7 +260,8 @@ def encode_meta(meta: Meta) -> bytes:
         len(meta.roots),
     )
     raw += b"".join(_ROOT.pack(tree, *root) for tree, root in sorted(meta.roots.items()))
-    return raw.ljust(META_SIZE - 4, b"\0") + crc32(raw.ljust(META_SIZE - 4, b"\0")).to_bytes(4, "little")
+    raw = raw.ljust(_LOG_END, b"\0") + meta.log_end.to_bytes(8, "little")
+    return raw + crc32(raw).to_bytes(4, "little")
 
 
 def other_format(what: str, version: int) -> MigrationError:
@@ -269,6 +297,7 @@ def decode_meta(raw: bytes) -> Meta | None:
         freelist=freelist,
         log=log,
         roots=roots,
+        log_end=int.from_bytes(raw[_LOG_END : _LOG_END + 8], "little"),
     )
 
 

@@ -7,7 +7,7 @@ the oldest moment that somebody still reads, so that its pages are not written o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from treestore.backends.btree.engine import cursor
@@ -49,8 +49,8 @@ class State(NamedTuple):
             for key, value in zip(keys, values, strict=True):
                 yield key, value if type(value) is bytes else pager.value(value)
 
-    def pieces(self, number: int, low: bytes, high: bytes | None) -> Iterator[tuple[list[bytes], list[bytes]]]:
-        """The entries of :meth:`scan` as lists of keys and of values, leaf by leaf; long values are read with their leaf."""
+    def pieces(self, number: int, low: bytes, high: bytes | None) -> Iterator[tuple[Sequence[bytes], list[bytes]]]:
+        """The entries of :meth:`scan` as keys and values, leaf by leaf; long values are read with their leaf."""
         pager = self.pager
         for keys, values in cursor.pieces(self.roots.get(number), low, high, pager):
             yield keys, [value if type(value) is bytes else pager.value(value) for value in values]

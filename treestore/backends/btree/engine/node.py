@@ -1,4 +1,6 @@
-"""Pages decoded into nodes of the tree: sorted lists that ``bisect`` searches in C.
+"""Pages decoded into nodes of the tree: sorted sequences that ``bisect`` searches in C. Those of a node that an edit makes are
+lists, which it may change; those of one on disk are tuples of bytes and integers, which the garbage collector does not look
+into: a cache holds millions of them.
 
 A node is never changed once it can be seen from a published root; an edit makes a new one, which it alone may change. What a
 checkpoint fills in later means the same to every reader: the node's page number and, once it is durable there, its reference;
@@ -7,6 +9,7 @@ in a branch, a child's reference in place of the child itself; in a leaf, an ove
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from treestore.backends.btree.engine.format import (
@@ -23,11 +26,14 @@ from treestore.backends.btree.engine.format import (
     decode_leaf,
     encode_branch,
     encode_leaf,
+    find_in_leaf,
     verify,
 )
 
 ENTRY_COST = 2 * 41  # bytes that CPython adds to key and value, with the lists' pointers
 _NODE = 300  # the node itself with its two lists
+_MANY = 64  # entries of a leaf; fewer are decoded in the time that it takes to look among them twice
+_PAGE = 150  # a page that is not decoded, beside its bytes
 
 
 class Leaf:
@@ -38,7 +44,7 @@ class Leaf:
     __slots__ = ("hot", "keys", "maker", "page", "reference", "size", "values")
     level = 0
 
-    def __init__(self, keys: list[bytes], values: list[Value], size: int, reference: int = 0) -> None:
+    def __init__(self, keys: Sequence[bytes], values: Sequence[Value], size: int, reference: int = 0) -> None:
         self.keys = keys
         self.values = values
         self.size = size
@@ -54,7 +60,17 @@ class Leaf:
 
     def copy(self) -> Leaf:
         """The same entries in lists of its own."""
-        return Leaf(self.keys.copy(), self.values.copy(), self.size)
+        return Leaf([*self.keys], [*self.values], self.size)
+
+    def lists(self) -> tuple[list[bytes], list[Value]]:
+        """Its keys and values, to be changed by the edit that made it."""
+        assert isinstance(self.keys, list) and isinstance(self.values, list), "it is on disk"
+        return self.keys, self.values
+
+    def settle(self, reference: int) -> None:
+        """It is durable under this reference, and no edit changes it any more."""
+        self.reference = reference
+        self.keys, self.values = tuple(self.keys), tuple(self.values)
 
     def encode(self) -> tuple[int, bytes]:
         """Its reference, and the bytes of its page."""
@@ -67,7 +83,7 @@ class Branch:
 
     __slots__ = ("children", "hot", "keys", "level", "maker", "page", "reference", "size")
 
-    def __init__(self, level: int, keys: list[bytes], children: list[Child], size: int, reference: int = 0) -> None:
+    def __init__(self, level: int, keys: Sequence[bytes], children: Sequence[Child], size: int, reference: int = 0) -> None:
         self.level = level
         self.keys = keys
         self.children = children
@@ -84,12 +100,51 @@ class Branch:
 
     def copy(self) -> Branch:
         """The same children in a list of its own; the keys, which no edit changes in place, are shared."""
-        return Branch(self.level, self.keys, self.children.copy(), self.size)
+        return Branch(self.level, self.keys, [*self.children], self.size)
+
+    def put(self, i: int, child: Child) -> None:
+        """Another child in the place of one, by the edit that made this branch."""
+        assert isinstance(self.children, list), "it is on disk"
+        self.children[i] = child
+
+    def settle(self, reference: int) -> None:
+        """As a leaf's; its children are on disk already."""
+        self.reference = reference
+        self.keys = tuple(self.keys)
+        self.children = tuple([child if isinstance(child, int) else child.reference for child in self.children])
 
     def encode(self, references: list[int]) -> tuple[int, bytes]:
         """Its reference, and the bytes of its page, given its children's references."""
         assert len(references) == len(self.children) and all(references), "a child without a reference"
         return encode_branch(self.page, self.level, self.keys, references)
+
+
+class Page:
+    """A leaf as it is on its page, verified and not decoded: where one entry of it is asked for, to decode all of them takes
+    most of the time."""
+
+    __slots__ = ("_count", "_raw", "_used", "hot", "reference")
+
+    def __init__(self, reference: int, raw: bytes, count: int, used: int) -> None:
+        self.reference = reference
+        self.hot = False
+        self._raw = raw
+        self._count = count
+        self._used = used
+
+    @property
+    def cost(self) -> int:
+        """About how many bytes of memory it takes."""
+        return _PAGE + len(self._raw)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key. Raises Corrupted."""
+        return find_in_leaf(self.reference >> 32, self._raw, self._count, self._used, key)
+
+    def decoded(self) -> Leaf:
+        """All entries. Raises Corrupted."""
+        keys, values = decode_leaf(self.reference >> 32, self._raw, self._count, self._used)
+        return Leaf(keys, values, PAGE_HEADER + self._used, self.reference)
 
 
 Node = Leaf | Branch
@@ -113,12 +168,25 @@ def cell_size(value: Value) -> int:
 
 def decode(reference: int, raw: bytes, level: int) -> Node:
     """The node on a page, verified to be the referenced one and of the expected level. Raises Corrupted."""
+    return _decoded(reference, raw, level, *verify(reference, raw))
+
+
+def glance(reference: int, raw: bytes) -> Leaf | Page:
+    """As :func:`decode` of a leaf; one of many entries, none of which lies elsewhere, as its page."""
     kind, found, count, used = verify(reference, raw)
+    if kind == LEAF and found == 0 and count >= _MANY:
+        return Page(reference, raw, count, used)
+    node = _decoded(reference, raw, 0, kind, found, count, used)
+    assert isinstance(node, Leaf)
+    return node
+
+
+def _decoded(reference: int, raw: bytes, level: int, kind: int, found: int, count: int, used: int) -> Node:
     page = reference >> 32
     if kind not in ((BRANCH,) if level else (LEAF, POINTING_LEAF)) or found != level:
         raise damaged(page, f"it has type {kind} and level {found} where its parent says level {level}")
     if level:
         keys, references = decode_branch(page, raw, count, used)
-        return Branch(level, keys, list(references), PAGE_HEADER + used, reference)
+        return Branch(level, keys, references, PAGE_HEADER + used, reference)
     leaf_keys, values = decode_leaf(page, raw, count, used)
     return Leaf(leaf_keys, values, PAGE_HEADER + used, reference)

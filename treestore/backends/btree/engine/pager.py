@@ -1,4 +1,5 @@
-"""Pages of the data file as nodes: verified, decoded, and kept in a cache bounded by their decoded size.
+"""Pages of the data file as nodes: verified, decoded, and kept in a cache bounded by their decoded size. A leaf of which one
+entry is asked for is kept as its bytes until it is asked for again.
 
 Any thread may read. Eviction is second-chance: a page that was looked up again since it came in gets another round. Once the
 cache is full only some of the leaves that are read are let in: if all were, a scan of a little more than there is room for,
@@ -8,6 +9,7 @@ again and again, would find none of them, and drive out all others.
 from __future__ import annotations
 
 import threading
+from typing import TypeVar
 
 from treestore.backends.btree.engine.file import File
 from treestore.backends.btree.engine.format import (
@@ -19,7 +21,9 @@ from treestore.backends.btree.engine.format import (
     decode_overflow,
     verify,
 )
-from treestore.backends.btree.engine.node import Child, Node, decode
+from treestore.backends.btree.engine.node import Branch, Child, Node, Page, decode, glance
+
+P = TypeVar("P", bound=Node | Page)
 
 _ADMITTED = 8  # one leaf of so many is kept where another has to go for it
 _TOGETHER = 1024 * 1024  # bytes of adjacent pages that are written by one call
@@ -33,7 +37,8 @@ class Pager:
         self.budget = budget
         self.cached_bytes = 0
         self.reads = 0
-        self.nodes: dict[Child, Node] = {}  # by reference; those who look here themselves set ``hot``
+        self.decoded = 0
+        self.nodes: dict[Child, Node | Page] = {}  # by reference; those who look here themselves set ``hot``
         self._lock = threading.Lock()
 
     def node(self, child: Child, level: int) -> Node:
@@ -41,12 +46,30 @@ class Pager:
         if not isinstance(child, int):
             return child
         found = self.nodes.get(child)
-        if found is not None:
-            found.hot = True
-            return found
-        node = decode(child, self.file.read((child >> 32) * PAGE_SIZE, PAGE_SIZE), level)
+        if found is None:
+            return self._admitted(decode(child, self._read(child), level))
+        if isinstance(found, Page):
+            found = found.decoded()
+            self.decoded += 1
+            self.keep(found)
+        found.hot = True
+        return found
+
+    def glance(self, child: Child, level: int) -> Node | Page:
+        """As :meth:`node`, for one look-up: a leaf of many entries that nobody has read yet comes as its page, and is decoded
+        when it is asked for again. In a large store most look-ups meet one for the first time."""
+        if level or not isinstance(child, int) or child in self.nodes:
+            return self.node(child, level)
+        return self._admitted(glance(child, self._read(child)))
+
+    def _read(self, reference: int) -> bytes:
         self.reads += 1
-        if level or self.cached_bytes + node.cost <= self.budget or self.reads % _ADMITTED == 0:
+        return self.file.read((reference >> 32) * PAGE_SIZE, PAGE_SIZE)
+
+    def _admitted(self, node: P) -> P:
+        """What was read, kept if there is room for it."""
+        self.decoded += not isinstance(node, Page)
+        if isinstance(node, Branch) or self.cached_bytes + node.cost <= self.budget or self.reads % _ADMITTED == 0:
             self.keep(node)
         return node
 
@@ -55,7 +78,7 @@ class Pager:
         kind, level, count, _ = verify(reference, self.file.read((reference >> 32) * PAGE_SIZE, PAGE_SIZE))
         return kind, level, count
 
-    def keep(self, node: Node) -> None:
+    def keep(self, node: Node | Page) -> None:
         """Put a node that is on disk into the cache and evict others as the budget demands. It takes the place of a node
         of the same reference: pages are reused, and checksums can be equal by chance."""
         with self._lock:

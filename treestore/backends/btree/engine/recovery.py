@@ -70,8 +70,8 @@ def apply(state: State, changes: list[TreeChange], lsn: int, edit: Edit) -> Stat
 
 class Recovered(NamedTuple):
     """What an opened store begins with. ``chain`` are the pages of the free list, ``free`` its runs, ``log_number`` the last
-    log file begun, ``replayed`` and ``replayed_bytes`` the number and size of the groups replayed and ``dirty`` the bytes of
-    nodes that they made."""
+    log file begun, ``log_end`` the byte behind the last record in the file that has it (0: not known), ``replayed`` and
+    ``replayed_bytes`` the number and size of the groups replayed and ``dirty`` the bytes of nodes that they made."""
 
     data: File
     meta: Meta
@@ -81,6 +81,7 @@ class Recovered(NamedTuple):
     chain: list[Run]
     free: list[Run]
     log_number: int
+    log_end: int
     replayed: int
     replayed_bytes: int
     dirty: int
@@ -224,19 +225,22 @@ def recover(fs: FileSystem, folder: str, cache_bytes: int) -> Recovered:
         state = state_of(meta, Pager(data, cache_bytes))
         edit = Edit(state.pager)
         replayed = replayed_bytes = 0
-        for lsn, payload in read_log(fs, logs, meta.store_id, meta.lsn, meta.log):
+        log_end = meta.log_end
+        for record in read_log(fs, logs, meta.store_id, meta.lsn, meta.log, meta.log_end):
             try:
-                changes = decode_changes(payload)
+                changes = decode_changes(record.payload)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise Corrupted(f"log record {lsn} in {logs} makes no sense: {error}") from error
-            _reserve(freelist, changes, lsn, logs)
-            state = apply(state, changes, lsn, edit)
+                raise Corrupted(f"log record {record.lsn} in {logs} makes no sense: {error}") from error
+            _reserve(freelist, changes, record.lsn, logs)
+            state = apply(state, changes, record.lsn, edit)
+            log_end = record.end
             replayed += 1
-            replayed_bytes += len(payload)
+            replayed_bytes += len(record.payload)
         freelist.give_up(state.epoch, edit.freed)
         files = begun_files(fs, logs, meta.store_id, meta.log)
         number = files[-1].number if files else meta.log
-        return Recovered(data, meta, slot, state, freelist, chain, free, number, replayed, replayed_bytes, edit.dirty)
+        log = number, log_end, replayed, replayed_bytes
+        return Recovered(data, meta, slot, state, freelist, chain, free, *log, edit.dirty)
     except BaseException:
         data.close()
         raise

@@ -212,7 +212,7 @@ class _Mender:
             self.child(tree, one, node.level - 1, cast(bytes, bounds[i]), bounds[i + 1])
             for i, one in enumerate(node.children)
         ]
-        return child if below == node.children else Branch(node.level, node.keys, below, node.size)
+        return child if below == [*node.children] else Branch(node.level, node.keys, below, node.size)
 
     def _leaf(self, tree: int, node: Leaf, child: int) -> Child:
         lost: set[int] = set()

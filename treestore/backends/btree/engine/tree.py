@@ -210,12 +210,13 @@ def _join(bounds: list[bytes], children: list[Child], first: int, last: int, lev
             continue
         joined: Node
         if isinstance(one, Leaf) and isinstance(two, Leaf):
-            joined = edit.made(Leaf(one.keys + two.keys, one.values + two.values, one.size + two.size - PAGE_HEADER))
+            size = one.size + two.size - PAGE_HEADER
+            joined = edit.made(Leaf([*one.keys, *two.keys], [*one.values, *two.values], size))
         else:
             assert isinstance(one, Branch) and isinstance(two, Branch)
             bound = bounds[i + 1]
             size = one.size + two.size - PAGE_HEADER + len(bound)
-            joined = edit.made(Branch(level, [*one.keys, bound, *two.keys], one.children + two.children, size))
+            joined = edit.made(Branch(level, [*one.keys, bound, *two.keys], [*one.children, *two.children], size))
         edit.retire(one)
         edit.retire(two)
         children[i : i + 2] = [joined]
@@ -263,7 +264,7 @@ def _updated_one(root: Root, key: bytes, value: bytes | None, edit: Edit) -> Roo
         child = changed
         for branch, i in reversed(above):
             own = edit.own(branch)
-            own.children[i] = child
+            own.put(i, child)
             child = own
     return Root(child, root.level, root.entries + edit.entries - before)
 
@@ -284,7 +285,7 @@ def _updated(node: Node, keys: list[bytes], values: list[bytes | None], edit: Ed
         i, _, [piece] = changes[0]
         if isinstance(piece.child, int) or piece.child.size >= _SPARSE or len(node.children) == 1:
             node = edit.own(node)
-            node.children[i] = piece.child
+            node.put(i, piece.child)
             return [Piece(b"", node)]
     return _rebuilt(node, changes, edit)
 
@@ -336,18 +337,19 @@ def _changed(leaf: Leaf, key: bytes, value: bytes | None, edit: Edit) -> Leaf | 
     if size > PAGE_SIZE or (size < leaf.size and size < _SPARSE):
         return None
     leaf = edit.own(leaf)
+    keys, values = leaf.lists()
     edit.dirty += size - leaf.size
     if found:
-        edit.retire_value(leaf.values[i])
+        edit.retire_value(values[i])
     if value is None:
-        del leaf.keys[i], leaf.values[i]
+        del keys[i], values[i]
         edit.entries -= 1
         edit.dirty -= ENTRY_COST
     elif found:
-        leaf.values[i] = value
+        values[i] = value
     else:
-        leaf.keys.insert(i, key)
-        leaf.values.insert(i, value)
+        keys.insert(i, key)
+        values.insert(i, value)
         edit.entries += 1
         edit.dirty += ENTRY_COST
     leaf.size = size
@@ -382,7 +384,7 @@ def _removed(node: Node, low: bytes, high: bytes | None, edit: Edit) -> list[Pie
             edit.retire_value(value)
         edit.entries -= j - i
         edit.retire(node)
-        return _leaves(node.keys[:i] + node.keys[j:], node.values[:i] + node.values[j:], False, edit)
+        return _leaves([*node.keys[:i], *node.keys[j:]], [*node.values[:i], *node.values[j:]], False, edit)
     first = bisect_right(node.keys, low)
     last = len(node.keys) if high is None else bisect_left(node.keys, high)
     below = node.level - 1
@@ -453,7 +455,7 @@ def _grafted(node: Node, new: Graft, edit: Edit) -> list[Piece]:
     right = Piece(separator(new.last_key, node.keys[i]), _kept(node))
     if i > 0:
         edit.retire(node)
-        [left] = _leaves(node.keys[:i], node.values[:i], False, edit)
-        [after] = _leaves(node.keys[i:], node.values[i:], False, edit)
+        [left] = _leaves([*node.keys[:i]], [*node.values[:i]], False, edit)
+        [after] = _leaves([*node.keys[i:]], [*node.values[i:]], False, edit)
         return [left, *grafted, Piece(right.bound, after.child)]
     return [*grafted, right]

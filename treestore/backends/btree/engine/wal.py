@@ -38,6 +38,7 @@ _MOST_NUMBER = 2**64 - 1
 KEPT_FILES = 3  # the newest files are kept although a checkpoint holds what is in them
 _FIRST_GROWTH = 64 * 1024
 _MOST_GROWTH = 4 * 1024 * 1024
+_MUCH = 8  # such a part of a file's size takes longer to search than a file to begin
 _SEARCH = 4 * 1024 * 1024  # bytes read at once when looking for a later record
 
 
@@ -56,10 +57,10 @@ class Log:
     """Appends to the log. Not thread-safe: one batch at a time."""
 
     def __init__(
-        self, fs: FileSystem, folder: str, store_id: bytes, *, next_lsn: int, number: int, file_size: int
+        self, fs: FileSystem, folder: str, store_id: bytes, *, next_lsn: int, number: int, file_size: int, end: int = 0
     ) -> None:
         """``number`` is that of the last file begun; records go to a new one. ``file_size`` is the size in bytes at which
-        the next file is begun."""
+        the next file is begun, ``end`` the byte behind the last record in the file that has it (0: not known)."""
         self.next_lsn = next_lsn
         self.number = number
         self.bytes_written = 0
@@ -68,9 +69,13 @@ class Log:
         self._store_id = store_id
         self._file_size = file_size
         self._file: File | None = None
-        self._offset = 0
+        self._offset = end
         self._reserved = 0
         self._salt = 0
+
+    def end(self, lsn: int) -> int:
+        """The byte behind record ``lsn`` in the file that has it, if it is the last one; 0 if that is not known."""
+        return self._offset if lsn + 1 == self.next_lsn else 0
 
     def append(self, payloads: Sequence[bytes]) -> None:
         """Write a batch of records with the next LSNs; durable only after :meth:`sync`. Where it raises, nothing of the
@@ -121,11 +126,18 @@ class Log:
                 raise OutcomeUnknown(f"a log record was written in part ({error}) and can't be taken back") from second
             self.close()
 
-    def _next_file(self) -> None:
+    def finish(self) -> None:
+        """No record will follow: begin a next file, small and empty, if much of this one lies behind its records. The next
+        opening would search all that for more of them, if no file said that they end here. If none can be begun, it does."""
+        if self._file is not None and self._reserved - self._offset > self._file_size // _MUCH:
+            with contextlib.suppress(TreestoreError):
+                self._next_file(again=False)
+
+    def _next_file(self, *, again: bool = True) -> None:
         number = self.number + 1
         path = os.path.join(self._folder, file_name(number))
         spare = os.path.join(self._folder, SPARE)
-        if self._fs.exists(spare):
+        if again and self._fs.exists(spare):
             self._fs.open(spare).close()  # if it is no file any more, it must not become the newest log file
             self._fs.sync_folder(self._folder)  # a file whose last change of name may be lost must not be given one more
             self._fs.rename(spare, path)
@@ -202,12 +214,21 @@ def _header(fs: FileSystem, folder: str, number: int) -> tuple[bytes, int, int] 
         file.close()
 
 
-def read_log(fs: FileSystem, folder: str, store_id: bytes, after: int, newest: int) -> Iterator[tuple[int, bytes]]:
-    """The LSNs and payloads of all whole records after LSN ``after``, in order, without gaps.
+class Record(NamedTuple):
+    """A whole record: its LSN, its payload and the byte behind it in its file."""
 
-    ``newest`` is the number of a file that must be there (0: none). What was read is durable then: the header and the last
-    batch of the newest file are written again, and it is synced. Raises Corrupted, naming file and byte, for anything but a
-    torn end.
+    lsn: int
+    payload: bytes
+    end: int
+
+
+def read_log(fs: FileSystem, folder: str, store_id: bytes, after: int, newest: int, end: int = 0) -> Iterator[Record]:
+    """All whole records after LSN ``after``, in order, without gaps.
+
+    ``newest`` is the number of a file that must be there (0: none), ``end`` the byte behind record ``after`` in the file that
+    has it: what is before that is not read (0: not known, all of the file is). What was read is durable then: the header and
+    the last batch of the newest file are written again, and it is synced. Raises Corrupted, naming file and byte, for anything
+    but a torn end.
     """
     files = begun_files(fs, folder, store_id, newest)
     while len(files) > 1 and files[1].start <= after + 1:
@@ -215,10 +236,13 @@ def read_log(fs: FileSystem, folder: str, store_id: bytes, after: int, newest: i
     if files and files[0].start > after + 1:
         raise Corrupted(f"the log is incomplete: records {after + 1} to {files[0].start - 1} are missing in {folder}")
     for i, log_file in enumerate(files):
-        end = files[i + 1].start if i + 1 < len(files) else None
-        for lsn, payload in _file_records(fs, store_id, log_file, end):
-            if lsn > after:
-                yield lsn, payload
+        following = files[i + 1].start if i + 1 < len(files) else None
+        begin = (log_file.start, LOG_START)
+        if end and log_file.start <= after:  # then this file has that record; one that begins behind it has not
+            begin = (after + 1, end)
+        for record in _file_records(fs, store_id, log_file, following, *begin):
+            if record.lsn > after:
+                yield record
 
 
 def begun_files(fs: FileSystem, folder: str, store_id: bytes, newest: int) -> list[LogFile]:
@@ -240,12 +264,15 @@ def begun_files(fs: FileSystem, folder: str, store_id: bytes, newest: int) -> li
     return files
 
 
-def _file_records(fs: FileSystem, store_id: bytes, log_file: LogFile, end: int | None) -> Iterator[tuple[int, bytes]]:
-    """The records of one file, up to LSN ``end`` (exclusive) where the next file goes on, or else to the torn end."""
+def _file_records(
+    fs: FileSystem, store_id: bytes, log_file: LogFile, end: int | None, lsn: int, offset: int
+) -> Iterator[Record]:
+    """The records of one file from LSN ``lsn`` on, which is at ``offset`` and the first of its batch, up to LSN ``end``
+    (exclusive) where the next file goes on, or else to the torn end."""
     salt = log_salt(store_id, log_file.number)
     file = fs.open(log_file.path)
     try:
-        lsn, offset, batch = log_file.start, LOG_START, LOG_START
+        batch = offset
         while lsn != end:
             head, payload = record_at(file, salt, offset)
             if head is None or head.lsn != lsn or head.batch > lsn:
@@ -256,7 +283,7 @@ def _file_records(fs: FileSystem, store_id: bytes, log_file: LogFile, end: int |
                     where = f"log file {log_file.path}, byte {offset}"
                     raise Corrupted(f"{where}: record {lsn} is damaged, and record {later} was synced after it")
                 break
-            yield lsn, payload
+            yield Record(lsn, payload, offset + head.size)
             if head.batch == lsn:
                 batch = offset
             lsn += 1

@@ -1,9 +1,9 @@
-"""Makes ``store.tar.gz`` and ``expected.json``: a store of format 1 whose log links leaves and deletes ranges.
+"""Makes ``store.tar.gz`` and ``expected.json``: a store of format 2 whose log links leaves and deletes ranges.
 
 What the store beside it does not have: trees of several levels, a free list, a tree that was loaded in bulk and is linked by
 the log alone, deletions in the log, several log files, a version that can't be searched, texts in runs of many versions.
 
-``python tests/golden/btree-1-linked/make_linked.py`` was run once for this format. The files are committed and never made
+``python tests/golden/btree-2-linked/make_linked.py`` was run once for this format. The files are committed and never made
 again: what a later version makes would prove nothing about what an earlier one wrote.
 """
 

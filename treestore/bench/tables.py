@@ -1,32 +1,40 @@
-"""The form of what is found: topics with tables, whose columns have units. As text, as Markdown and as plain data."""
+"""The form of what measurements find: topics with tables, whose columns have units. As text, as Markdown, as plain data."""
 
 from __future__ import annotations
 
+import os
+import platform
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
+import treestore
 from treestore.bench.report import speed_text, time_text
 
-Unit = Literal["text", "seconds", "rate", "bytes", "count", "share", "times"]
+Unit = Literal["text", "seconds", "rate", "bytes", "memory", "count", "share", "times"]
 Value = str | float | None
 """None where there is nothing to be said."""
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A heading, and the unit of what stands below it: a rate is per second, a share is of 1."""
+    """A heading, and the unit of what stands below it: a rate is per second, a share is of 1; memory is in bytes, and shown in
+    megabytes of 2**20."""
 
     heading: str
     unit: Unit = "text"
 
 
 class Table(msgspec.Struct, frozen=True):
-    """Rows of values, one for each column. A text that is the same as in the row above is shown once."""
+    """Rows of values, one for each column. A text that is the same as in the row above is shown once. ``axis`` are the sizes
+    that the columns after the first are for, if they are for sizes, and ``axis_is`` what they count."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Value, ...], ...]
+    axis: tuple[float, ...] = ()
+    axis_is: str = ""
 
     def cells(self) -> list[list[str]]:
         """The rows as text."""
@@ -70,6 +78,10 @@ def value_text(value: Value, unit: Unit) -> str:
             return time_text(value)
         case "bytes":
             return _bytes_text(value)
+        case "memory":
+            return f"{value / 2**20:.0f} MB" if abs(value) >= 100 << 20 else f"{value / 2**20:.1f} MB"
+        case "count":
+            return f"{value:,.0f}"
         case "share":
             return f"{value * 100:.1f} %" if value < 0.0995 else f"{value * 100:.0f} %"
         case "times":
@@ -101,13 +113,23 @@ def markdown(topics: Sequence[Topic]) -> str:
     return "\n".join(found)
 
 
-def as_data(topic: Topic) -> dict[str, Any]:
-    """All values of a topic: seconds, groups per second, bytes, and shares of 1."""
+def as_data(topics: Sequence[Topic]) -> dict[str, Any]:
+    """All that was found, and on what: seconds, groups per second, bytes, and shares of 1."""
+    return {
+        "versions": {"treestore": treestore.__version__, "Python": platform.python_version()},
+        "machine": {"system": sys.platform, "kind": platform.machine(), "processors": os.cpu_count()},
+        "topics": [_topic_data(topic) for topic in topics],
+    }
+
+
+def _topic_data(topic: Topic) -> dict[str, Any]:
     return {
         "name": topic.name,
         "tables": [
             {
                 "title": table.title,
+                "axis": table.axis,
+                "axis_is": table.axis_is,
                 "rows": [
                     {column.heading.lower(): value for column, value in zip(table.columns, row, strict=True)}
                     for row in table.rows

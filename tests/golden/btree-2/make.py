@@ -1,6 +1,6 @@
-"""Makes ``store.tar.gz`` and ``expected.json``: a small store of format 1 and all that can be read from it.
+"""Makes ``store.tar.gz`` and ``expected.json``: a small store of format 2 and all that can be read from it.
 
-``python tests/golden/btree-1/make.py`` was run once for this format. The files are committed and never made again: what a
+``python tests/golden/btree-2/make.py`` was run once for this format. The files are committed and never made again: what a
 later version makes would prove nothing about what an earlier one wrote.
 """
 
