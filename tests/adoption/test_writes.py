@@ -355,7 +355,8 @@ def test_what_treestore_writes_keeps_the_services_rules(url: str, service: Servi
     assert_sound(url, store)
 
 
-def test_what_the_service_says_of_a_version_is_not_taken_back(url: str, service: Service, store: SyncStore) -> None:
+@pytest.mark.parametrize("verb", ["date", "amend", "delete"])
+def test_what_the_service_says_of_a_version_is_not_taken_back(url: str, service: Service, store: SyncStore, verb: str) -> None:
     """It sets who has validated a tree while treestore changes something else of the version's row."""
 
     def validate(before_commit: Callable[[], None]) -> None:
@@ -365,11 +366,16 @@ def test_what_the_service_says_of_a_version_is_not_taken_back(url: str, service:
             before_commit()
 
     date = SetClock().now
-    beside(url, validate, partial(store.versions.set_effective_date, "p", "1", date))
+    writes: dict[str, Callable[[], Any]] = {
+        "date": lambda: store.versions.set_effective_date("p", "1", date),
+        "amend": lambda: store.documents.update_node("p", "n3", version_id="1", summary="amended 1"),
+        "delete": lambda: store.documents.delete_version("p", "1"),
+    }
+    beside(url, validate, writes[verb])
     row = service.version("p", "1")
     assert row.tree_validated_by == "a reviewer"
-    assert row.effective_date == date.replace(tzinfo=None)
-    assert store.versions.get("p", "1").tree_validated_by == "a reviewer"
+    assert row.effective_date == (date.replace(tzinfo=None) if verb == "date" else None)
+    assert store.versions.list("p", include_deleted=True)[0].tree_validated_by == "a reviewer"
 
 
 def test_what_treestore_alone_keeps_outlives_a_status(url: str, service: Service, store: SyncStore) -> None:
