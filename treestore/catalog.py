@@ -113,6 +113,7 @@ VERSIONS = Table(
         Column("fingerprint_count", "integer"),
         Column("fingerprint_id", "bigint"),
         Column("fingerprint_updates", "bigint"),
+        Column("fingerprint_row", "integer"),  # of this row's own columns that are the service's, when treestore wrote it
         Column("broken", "text"),  # why the nodes with this fingerprint form no tree
     ),
 )

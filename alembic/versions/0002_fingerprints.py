@@ -23,6 +23,7 @@ def columns() -> list[sa.Column[Any]]:
         sa.Column("fingerprint_count", sa.Integer),
         sa.Column("fingerprint_id", sa.BigInteger),
         sa.Column("fingerprint_updates", sa.BigInteger),
+        sa.Column("fingerprint_row", sa.Integer),
         sa.Column("broken", sa.Text),
     ]
 

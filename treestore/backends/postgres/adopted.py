@@ -58,7 +58,7 @@ async def _survey(session: Session, policy_id: str | None) -> list[Surveyed]:
 
 
 def _surveyed(row: Sequence[object], *, shared: bool) -> Surveyed:
-    policy_id, version_id, deleted, count, identity, newest, broken, *now = row
+    policy_id, version_id, deleted, count, identity, newest, broken, _, _, *now = row
     was, is_now = Fingerprint(count, identity, newest), Fingerprint(*now)  # type: ignore[arg-type]
     number = is_now.number or 0
     state: State

@@ -132,9 +132,11 @@ def _flat(key: Key, given: Sequence[Mapping[str, Any]]) -> Steps[list[Node]]:
     roots = [
         {"node_id": str(at), **{name: row[name] for name in _ALWAYS_RIGHT if name in row}} for at, row in enumerate(given)
     ]
-    nodes = yield from derive(key[0], key[1], roots)
+    nodes = yield from derive("-", "-", roots)  # its own ids may be none that we take
     found = []
     for node, row in zip(nodes, given, strict=True):
         kept = {name: row.get(name) for name in _AS_THEY_ARE}
-        found.append(msgspec.structs.replace(node, node_id=row["node_id"], **kept))
+        found.append(
+            msgspec.structs.replace(node, policy_id=key[0], version_id=key[1], node_id=row["node_id"], **kept)
+        )
     return found

@@ -50,6 +50,11 @@ async def note(session: Session, key: Key) -> None:
     await session.run(statements.note_fingerprint(), owner_of(key))
 
 
+async def note_row(session: Session, key: Key) -> None:
+    """A version's row is as treestore has written it; its nodes are another matter."""
+    await session.run(statements.note_row(), owner_of(key))
+
+
 async def ensure_derived(session: Session, key: Key) -> None:
     """Derive what is ours of a version, which is locked, if it is not that of its nodes. Raises InvalidInput for a version
     whose nodes form no tree."""

@@ -168,11 +168,11 @@ def found_version(row: Row) -> Found:
     """A version from its row with what its nodes were and are now (:func:`.sql.versions.with_fingerprint`).
 
     What the reasoning-service's code does not write is made up for: a tombstone that has nodes again is none, an ingestion
-    or an effective date that no fact tells of is one. Where the nodes are not as they were ``revision`` is another one too, so
-    that nobody writes what was decided before. Raises Corrupted.
+    or an effective date that no fact tells of is one. Where its nodes or its row are not as treestore left them ``revision``
+    is another one too, so that nobody writes what was decided before. Raises Corrupted.
     """
     end = len(_AT)
-    values, (*was, broken), now = list(row[:end]), row[end : end + 4], Fingerprint(*row[end + 4 : end + 7])
+    values, (*was, broken, row_was, row_now), now = list(row[:end]), row[end : end + 6], Fingerprint(*row[end + 6 : end + 9])
     searchable = values[_AT["analyzer"]] != ""
     if now.number and values[_AT["deleted_at"]] is not None:
         values[_AT["deleted_at"]], searchable = None, True
@@ -181,8 +181,8 @@ def found_version(row: Row) -> Found:
     version = record(values, Version)
     changed: dict[str, Any] = {"facts": _facts(version)}
     found = Found(version, Fingerprint(*was), now, broken, searchable, version.revision)
-    if not found.known:
-        changed["revision"] = _TOKENS | crc32(repr((version.revision, now)).encode()) >> 2
+    if not found.known or row_was != row_now:
+        changed["revision"] = _TOKENS | crc32(repr((version.revision, now, row_now)).encode()) >> 2
     return found._replace(version=msgspec.structs.replace(version, **changed))
 
 

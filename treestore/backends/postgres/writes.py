@@ -65,8 +65,8 @@ async def apply(session: Session, group: WriteGroup) -> bool:
         if new and isinstance(write, (Put, ReplaceVersion)):
             await _claim(session, write)
         await _write(session, write)
-        if session.shared and (new or not isinstance(write, Put)):
-            await _note(session, write)
+        if session.shared:
+            await _note(session, write, row_alone=isinstance(write, Put) and not new)
     return True
 
 
@@ -109,11 +109,11 @@ async def _versions_of(session: Session, part: Expectation | Write) -> list[Any]
     return []
 
 
-async def _note(session: Session, write: Write) -> None:
-    """After a write: what is ours of the version is that of its nodes."""
+async def _note(session: Session, write: Write, *, row_alone: bool) -> None:
+    """After a write: what is ours of the version is that of its nodes; or its row is ours, whatever its nodes are."""
     key = _key_of(write)
     if key is not None:
-        await deriving.note(session, (key[0], key[1]))
+        await (deriving.note_row if row_alone else deriving.note)(session, (key[0], key[1]))
 
 
 def _policies(group: WriteGroup) -> list[str] | None:

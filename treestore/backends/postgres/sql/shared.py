@@ -7,7 +7,7 @@ from functools import cache
 from sqlalchemy import Integer, and_, delete, exists, func, literal_column, null, select, update
 
 from treestore.backends.postgres.sql.statement import Statement, asked, of_version, text_
-from treestore.backends.postgres.sql.versions import FINGERPRINT, fingerprint
+from treestore.backends.postgres.sql.versions import FINGERPRINT, fingerprint, row_hash
 from treestore.backends.postgres.tables import METADATA, NODES, VERSIONS
 
 BRIEFLY = "SET LOCAL lock_timeout = 400"
@@ -35,8 +35,14 @@ def lock_nodes() -> Statement:
 def note_fingerprint() -> Statement:
     """Note what the nodes of a version are now: all that is ours of it is that of these."""
     now = fingerprint().subquery("now")
-    noted = dict(zip(FINGERPRINT, now.c, strict=True))
-    return Statement(update(VERSIONS).where(of_version(VERSIONS)).values({**noted, VERSIONS.c.broken: null()}))
+    noted = {**dict(zip(FINGERPRINT, now.c, strict=True)), VERSIONS.c.broken: null(), VERSIONS.c.fingerprint_row: row_hash()}
+    return Statement(update(VERSIONS).where(of_version(VERSIONS)).values(noted))
+
+
+@cache
+def note_row() -> Statement:
+    """Note that a version's row is as treestore has written it."""
+    return Statement(update(VERSIONS).where(of_version(VERSIONS)).values(fingerprint_row=row_hash()))
 
 
 @cache

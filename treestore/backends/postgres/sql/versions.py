@@ -11,20 +11,23 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
+    Text,
     case,
     cast,
     collate,
     exists,
+    extract,
     func,
     literal_column,
     or_,
     select,
     true,
 )
+from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from treestore import catalog
 from treestore.backends.postgres.sql.statement import ONE, POLICY, VERSION, Statement, columns_of, integer, text_, time
-from treestore.backends.postgres.tables import NODES, VERSIONS
+from treestore.backends.postgres.tables import NODES, THEIRS, VERSIONS
 from treestore.operations import InEffect, Latest, VersionRef
 
 
@@ -127,6 +130,21 @@ def fingerprint(policy_id: Any = POLICY, version_id: Any = VERSION, of: Any = No
     return select(*columns).select_from(node)
 
 
+_KEY = ("policy_id", "version_id")
+
+
+def row_hash() -> ColumnElement[int]:
+    """A hash of those columns of a version's row that the reasoning-service's code writes."""
+    columns = [column for column in VERSIONS.c if column.name in THEIRS[VERSIONS.name] and column.name not in _KEY]
+    values = [extract("epoch", each) if isinstance(each.type, TIMESTAMP) else each for each in columns]
+    texts = [func.coalesce(cast(value, Text), literal_column("chr(1)", Text)) for value in values]
+    whole: ColumnElement[str] = func.concat_ws(literal_column("chr(2)", Text), *texts)
+    return func.hashtext(collate(whole, "C"))
+
+
+_EXTRA: tuple[Any, ...] = (*FINGERPRINT, VERSIONS.c.broken, VERSIONS.c.fingerprint_row, row_hash().label("row_hash"))
+
+
 def _now(version: Any) -> Any:
     """What the nodes of each version of a FROM clause are now."""
     return fingerprint(version.c.policy_id, version.c.version_id, version).lateral("now")
@@ -134,7 +152,7 @@ def _now(version: Any) -> Any:
 
 def with_fingerprint(found: Select[Any], order: Callable[[Any], Sequence[Any]] = lambda _: ()) -> Select[Any]:
     """Rows of versions with what their nodes were and what they are now. ``order``: what to sort by, of their columns."""
-    version = found.add_columns(*FINGERPRINT, VERSIONS.c.broken).subquery("version")
+    version = found.add_columns(*_EXTRA).subquery("version")
     now = _now(version)
     return select(*version.c, *now.c).select_from(version.join(now, true())).order_by(*order(version.c))
 
@@ -170,7 +188,8 @@ def documents(*, after: bool, limited: bool, shared: bool = False) -> Statement:
         counted = counted.where(policy_id > text_("after"))
     counted = counted.group_by(VERSIONS.c.policy_id).order_by(policy_id)
     policies = (counted.limit(integer("limit")) if limited else counted).cte("policies")
-    its_versions = _versions(*columns_of(catalog.VERSIONS, VERSIONS), *_extra(shared), of=policies.c.policy_id, shared=shared)
+    whole = (*columns_of(catalog.VERSIONS, VERSIONS), *(_EXTRA if shared else ()))
+    its_versions = _versions(*whole, of=policies.c.policy_id, shared=shared)
     found = first_of(its_versions, How("in effect or latest"), policies.c.newest).lateral("found")
     columns, joined = [*found.c], policies.join(found, true())
     if shared:
@@ -181,5 +200,3 @@ def documents(*, after: bool, limited: bool, shared: bool = False) -> Statement:
     )
 
 
-def _extra(shared: bool) -> tuple[Any, ...]:
-    return (*FINGERPRINT, VERSIONS.c.broken) if shared else ()
