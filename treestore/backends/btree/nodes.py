@@ -149,15 +149,17 @@ class Nodes(Generic[N]):
 
     def _walk_on(self, found: list[N], ordinal: int, last: int, depth: int) -> Steps[list[N]]:
         """What :meth:`walk` has found so far, and the rest, of which some are not kept."""
-        known, get, append = self._known, self._get, found.append
-        pause = len(found) + _STEP
+        known, append = self._known, found.append
+        made = 0
         while ordinal <= last:
-            node = known[ordinal] or get(ordinal)
+            node = known[ordinal]
+            if node is None:
+                node = self._get(ordinal)
+                made += 1
+                if not made % _STEP:
+                    yield
             append(node)
             ordinal = node.last_ordinal + 1 if node.depth == depth else ordinal + 1
-            if len(found) == pause:
-                pause += _STEP
-                yield
         return found
 
     def between(self, first: int, last: int) -> Answer[list[N]]:
