@@ -52,11 +52,6 @@ KINDS: dict[str, tuple[Break, str]] = {
 
 
 @pytest.fixture
-def url() -> str:
-    return adopting.old_url()
-
-
-@pytest.fixture
 def service(url: str) -> Iterator[Service]:
     with Service(url) as running:
         for version_id in ("0", "good", "z"):

@@ -29,11 +29,6 @@ GOOD = [key for key in DOCUMENTS if key[0] != "nameless"]
 
 
 @pytest.fixture
-def url() -> str:
-    return adopting.old_url()
-
-
-@pytest.fixture
 def service(url: str) -> Iterator[Service]:
     with Service(url) as running:
         for (policy_id, version_id), tree in DOCUMENTS.items():

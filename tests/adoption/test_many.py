@@ -10,10 +10,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 import treestore
 from tests.adoption import adopting, trees
@@ -23,17 +20,6 @@ from tests.adoption.writers import assert_same_for_both
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS, NODES = 40, 50
-
-
-@pytest.fixture
-def url() -> str:
-    return adopting.old_url()
-
-
-@pytest.fixture
-def service(url: str) -> Iterator[Service]:
-    with Service(url) as running:
-        yield running
 
 
 def test_many_are_adopted_and_derived_beside_the_service(url: str, service: Service) -> None:

@@ -16,11 +16,6 @@ from tests.adoption.old_service import schema
 from tests.adoption.old_service.service import Service
 
 
-@pytest.fixture
-def url() -> str:
-    return adopting.old_url()
-
-
 @pytest.fixture(params=[False, True], ids=["depth first", "breadth first"])
 def service(request: pytest.FixtureRequest, url: str) -> Iterator[Service]:
     with Service(url, breadth_first=request.param) as opened:

@@ -21,11 +21,6 @@ READS = int(os.environ.get("ADOPTION_READS", "1200"))
 
 
 @pytest.fixture
-def url() -> str:
-    return adopting.old_url()
-
-
-@pytest.fixture
 def generations(url: str) -> Iterator[Generations]:
     """The version, on tables that were adopted."""
     made = Generations(url)

@@ -11,14 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from tests.adoption import adopting, trees
 from tests.adoption.old_service.service import Service
 from tests.adoption.writers import assert_same_for_both
-from tests.postgres.faults import FACES, Face, opened
+from tests.postgres.faults import opened
 from tests.stores import SyncStore
 from treestore import NotFound
-
-
-@pytest.fixture
-def url() -> str:
-    return adopting.old_url()
 
 
 @pytest.fixture
@@ -30,13 +25,6 @@ def service(url: str) -> Iterator[Service]:
         running.cite("p", "1", "case 7")
         adopting.upgrade(url)
         yield running
-
-
-@pytest.fixture(params=FACES)
-def store(request: pytest.FixtureRequest, url: str, service: Service) -> Iterator[SyncStore]:
-    face: Face = request.param
-    with opened(url, face) as found:
-        yield found
 
 
 @pytest.mark.parametrize("derived", [False, True], ids=["underived", "derived"])

@@ -33,7 +33,7 @@ from tests.adoption.writers import (
     wait_until_busy,
 )
 from tests.clock import SetClock
-from tests.postgres.faults import FACES, Face, opened
+from tests.postgres.faults import opened
 from tests.stateful.test_machine import answered
 from tests.stores import SyncStore
 from treestore import Conflict, NotFound, pageindex
@@ -59,13 +59,6 @@ def service(url: str) -> Iterator[Service]:
         adopting.derive(url)
         yield running
     assert adopting.deadlocks(url) == 0
-
-
-@pytest.fixture(params=FACES)
-def store(request: pytest.FixtureRequest, url: str, service: Service) -> Iterator[SyncStore]:
-    face: Face = request.param
-    with opened(url, face) as found:
-        yield found
 
 
 def assert_sound(url: str, store: Any) -> None:
