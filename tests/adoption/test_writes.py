@@ -38,7 +38,7 @@ from tests.stateful.test_machine import answered
 from tests.stores import SyncStore
 from treestore import Conflict, NotFound, pageindex
 
-WRITES = int(os.environ.get("ADOPTION_WRITES", "40"))
+WRITES = int(os.environ.get("ADOPTION_WRITES", "20"))
 KEYS = [("q", "1"), ("q", "2"), ("r", "1")]
 
 
