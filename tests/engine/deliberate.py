@@ -151,13 +151,6 @@ DELIBERATE = [
         "groups",
     ),
     Deliberate(
-        "a log file is used again before its old name is gone for good",
-        "wal.py",
-        "            self._fs.rename(spare, path)\n            self._fs.sync_folder(self._folder)",
-        "            self._fs.rename(spare, path)\n           ",
-        "tests/engine/test_wal.py::test_a_file_is_used_again_only_when_its_old_name_is_gone_for_good",
-    ),
-    Deliberate(
         "a log file gets another name before the last one is there for good",
         "wal.py",
         "            self._fs.sync_folder(self._folder)  # a file whose last",
