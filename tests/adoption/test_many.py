@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 import treestore
 from tests.adoption import adopting, trees
 from tests.adoption.many import Beside, Locks, derive_with_a_kill, fill, meanwhile, touched
@@ -106,3 +108,20 @@ def test_the_benchmark_in_short() -> None:
     ran = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=120, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.endswith("all as it must be\n")
+
+
+def test_a_statement_that_takes_too_long_is_not_blamed_on_others(
+    url: str, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a very large version may: who is told to run it again would do so for ever."""
+    service.persist("p", "1", trees.policy())
+    adopting.upgrade(url)
+    slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(9); RETURN NEW; END'"
+    adopting.by_hand(url, slow)
+    adopting.by_hand(url, "CREATE TRIGGER slow BEFORE UPDATE ON policy_nodes FOR EACH ROW EXECUTE FUNCTION slow()")
+    monkeypatch.setenv("TREESTORE_STATEMENT_TIMEOUT_SECONDS", "1")
+    ran = adopting.run(url, "derive")
+    assert ran.status == 1
+    assert "TREESTORE_STATEMENT_TIMEOUT_SECONDS" in ran.err
+    assert "others held" not in ran.err
+    assert adopting.status(url)["underived"] == 1

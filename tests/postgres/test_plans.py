@@ -36,7 +36,7 @@ LOOKUPS: dict[str, tuple[Statement, dict[str, Any]]] = {
     "amending": (groups.amend_node(("summary",)), {**OF_NODE, "at_ordinal": 3999, "summary": "new"}),
     "titles": (groups.titles_of(), {**OF_NODE, "ordinal": 3999}),
     "titles below": (groups.titles_below(), {**OF_NODE, "ordinal": 3999, "titles": "new"}),
-    "deriving": (shared.derive_nodes(), {"row": [7, 3999], **{name: [None, None] for name in shared.DERIVED}}),
+    "deriving": (shared.derive_nodes(), {"row": [7, 3999], **{name: [None, None] for name in shared.DERIVED.values()}}),
     "entitling": (groups.entitle(), {**OF_NODE, "row": 7, "titles": "new"}),
 }
 

@@ -15,6 +15,7 @@ import msgspec
 
 from treestore.backends.postgres import deriving
 from treestore.backends.postgres.backend import PostgresBackend
+from treestore.backends.postgres.errors import is_held
 from treestore.backends.postgres.rows import Fingerprint
 from treestore.backends.postgres.session import Session
 from treestore.backends.postgres.sql import whole
@@ -94,7 +95,9 @@ async def derive(
         try:
             outcome, broken = await backend.work(deriving.derive_again if again else deriving.derive_one, key)
             yield Done(version, outcome, broken)
-        except Timeout:
+        except Timeout as error:
+            if not (error.__cause__ and is_held(error.__cause__)):
+                raise
             yield Done(version, "held")
         if at % batch == 0 and load < 100:
             await asyncio.sleep((time.monotonic() - began) * (100 - load) / load)

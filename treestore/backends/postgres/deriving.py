@@ -20,13 +20,14 @@ from treestore.backends.postgres.rows import Found
 from treestore.backends.postgres.session import Session
 from treestore.backends.postgres.sql import groups, records
 from treestore.backends.postgres.sql import shared as statements
-from treestore.backends.postgres.tables import INTERVALS, LENGTHS, PAGE_TEXTS, POSTINGS, THEIRS, VERSIONS
+from treestore.backends.postgres.tables import CONTENT, INTERVALS, LENGTHS, NODES, PAGE_TEXTS, POSTINGS, THEIRS, VERSIONS
 from treestore.errors import InvalidInput
 from treestore.records import Version
 
 Key = tuple[Any, ...]
 Outcome = Literal["derived", "broken", "kept", "gone"]
 """What became of a version: its columns were derived, or its nodes form no tree; it was as it should be, or not there."""
+
 
 async def lock(session: Session, versions: Iterable[Key], with_nodes: Iterable[Key]) -> set[Key]:
     """Lock versions, some with their nodes, until the transaction ends. Returns those that are there. Raises the driver's
@@ -124,32 +125,20 @@ async def _derive(session: Session, found: Found) -> str | None:
 
 async def clear_strays(session: Session, _: None) -> None:
     """Delete what is kept of versions whose rows others have deleted."""
-    for table in (PAGE_TEXTS, POSTINGS, LENGTHS, INTERVALS):
+    for table in (each for each in CONTENT if each is not NODES):
         await session.run(statements.clear_strays(table.name), {})
-
-
-_FIELDS = ("section_path", "ordinal", "last_ordinal", "parent_ordinal", "depth", "node_hash", "tree_hash", "text_hash")
-"""The fields of :data:`.sql.shared.DERIVED`."""
 
 
 async def _write_nodes(session: Session, key: Key, stored: Mapping[int, Mapping[str, Any]], made: Derived) -> None:
     """Put what was derived into the rows that have something else."""
-    changed: list[tuple[Any, ...]] = []
-    renumbered = False
-    for row_id, node in zip(made.row_ids, made.content.nodes, strict=True):
-        row = stored[row_id]
-        new = tuple(getattr(node, name) for name in _FIELDS)
-        if new != tuple(row[name] for name in _FIELDS):
-            changed.append((row_id, *new))
-            renumbered = renumbered or row["ordinal"] not in (None, node.ordinal)
-    if renumbered:
+    derived = list(zip(made.row_ids, made.content.nodes, strict=True))
+    new = [(row_id, *(getattr(node, name) for name in statements.DERIVED)) for row_id, node in derived]
+    if any(stored[row_id]["ordinal"] not in (None, node.ordinal) for row_id, node in derived):
         await session.run(statements.take_ordinals(), owner_of(key))
-        changed = [
-            (row_id, *(getattr(node, name) for name in _FIELDS))
-            for row_id, node in zip(made.row_ids, made.content.nodes, strict=True)
-        ]
-    if changed:
-        columns = zip(("row", *statements.DERIVED), map(list, zip(*changed, strict=True)), strict=True)
+    else:
+        new = [row for row in new if row[1:] != tuple(stored[row[0]][name] for name in statements.DERIVED)]
+    if new:
+        columns = zip(("row", *statements.DERIVED.values()), map(list, zip(*new, strict=True)), strict=True)
         await session.run(statements.derive_nodes(), dict(columns))
 
 

@@ -79,7 +79,7 @@ async def _lock(session: Session, group: WriteGroup) -> set[tuple[Any, ...]]:
         about.update(keys)
         if isinstance(part, (ReplaceVersion, AmendNodes, DropVersion, Delete, DeleteRange)):
             changed.update(keys)
-    return {*await deriving.lock(session, about, changed)} if about else set()
+    return await deriving.lock(session, about, changed) if about else set()
 
 
 def _key_of(write: Write) -> tuple[Any, ...] | None:

@@ -6,6 +6,7 @@ from functools import cache
 
 from sqlalchemy import Integer, and_, delete, exists, func, literal_column, null, select, update
 
+from treestore import catalog
 from treestore.backends.postgres.sql.statement import Statement, asked, of_version, text_
 from treestore.backends.postgres.sql.versions import FINGERPRINT, fingerprint, row_hash
 from treestore.backends.postgres.tables import METADATA, NODES, VERSIONS
@@ -73,12 +74,15 @@ def clear(name: str) -> Statement:
     return Statement(delete(table).where(of_version(table)))
 
 
-DERIVED = ("section_number", "ordinal", "last_ordinal", "parent_ordinal", "depth", "node_hash", "tree_hash", "text_hash")
-"""The columns of a node that are derived of all nodes of its version."""
+_FIELDS = ("section_path", "ordinal", "last_ordinal", "parent_ordinal", "depth", "node_hash", "tree_hash", "text_hash")
+
+DERIVED = {field: catalog.NODES.columns[field].name for field in _FIELDS}
+"""The fields of a node that are derived of all nodes of its version, and their columns."""
 
 
 @cache
 def derive_nodes() -> Statement:
     """Put what was derived into rows, found by their ``id`` alone: they are locked, and no other index looks as good."""
-    new = asked("row", *DERIVED)
-    return Statement(update(NODES).where(NODES.c.id == new.c.row).values({name: new.c[name] for name in DERIVED}))
+    new = asked("row", *DERIVED.values())
+    derived = {name: new.c[name] for name in DERIVED.values()}
+    return Statement(update(NODES).where(NODES.c.id == new.c.row).values(derived))
